@@ -1,0 +1,17 @@
+#pragma once
+
+#include <autosp/pass/pass.h>
+
+namespace autosp {
+
+// Resharded -> Partitioned. Shapes become those of one rank, once and last; layouts are cleared (verify_partitioned finds
+// them again from ops and collectives alone).
+//  1. a cut dim of size major*length*minor becomes major*ceildiv(length, P)*minor (floordiv where P divides length).
+//  2. arguments that are sizes (the rule's `sizes` parameter) become local where their dim is cut; -1 stays.
+//  3. a slice that takes everything of a cut dim ends at the largest int instead of the global length.
+//  4. sym_size of a cut dim is a number about the whole value: its readers get the global size.
+//   %v = aten.view(%x: f32[2, s0@sp, 64], [2, %s0, -1, 16]) : f32[2, s0@sp, 4, 16]
+//   ->  %v = aten.view(%x, [2, %local, -1, 16]) : f32[2, floordiv(s0, 4), 4, 16]
+std::unique_ptr<Pass> MakeConvertGlobalToLocalPass();
+
+}  // namespace autosp

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <autosp/pass/pass.h>
+
+namespace autosp {
+
+// Captured -> Normalized. Rewrites ops whose result cannot be put together from parts of the sequence into ones that can:
+//
+//  1. A mean loss over class indices becomes a sum and a count, so that the count can be taken from the whole labels:
+//       %l = aten.cross_entropy_loss(%x, %t)                       ->  %l      = aten.cross_entropy_loss(%x, %t) {reduction=2}
+//                                                                      %l_valid = aten.ne.Scalar(%t, -100)
+//                                                                      %l_count = aten.sum(%l_valid)
+//                                                                      %l_mean  = aten.div.Tensor(%l, %l_count)
+//     Not with class weights (their mean divides by a sum of weights) and not with class probabilities.
+//  2. A mean over anything but the last dim becomes a sum divided by the number of elements. (Over the last dim it is a
+//     norm in practice; left alone, it keeps its rounding.)
+//  3. An operation that writes to its operand becomes its out-of-place form when nobody can see the difference: the
+//     operand is a fresh result, not an input, not a view and not viewed before. Otherwise kMutatedInput.
+std::unique_ptr<Pass> MakeNormalizeCapturedOpsPass();
+
+}  // namespace autosp

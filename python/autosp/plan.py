@@ -1,0 +1,105 @@
+"""From a Dynamo graph to the rewritten graph of one rank: capture, import, passes. Needs no process group."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from autosp import capture, rules
+from autosp.errors import make_error
+from autosp.options import Options
+
+
+@dataclass
+class Plan:
+    """A partitioned graph and how it came about."""
+
+    captured: torch.fx.GraphModule
+    captured_text: str
+    graph: Any  # autosp._core.Graph
+    remarks: list[dict[str, Any]]
+    timings: list[dict[str, Any]]  # capture and import first, then the passes
+    plan_hash: str
+
+
+def make_plan(gm: torch.fx.GraphModule, example_inputs: list, options: Options, size: int) -> Plan:
+    """Rewrites the graph for `size` ranks. The same inputs give the same plan on every rank."""
+    from autosp import _core
+
+    start = time.perf_counter()
+    captured = capture.capture(gm, example_inputs)
+    after_capture = time.perf_counter()
+    graph = _core.import_fx(captured, size)
+    after_import = time.perf_counter()
+    captured_text = graph.print() if options.dump_dir is not None else ""
+    result = _core.run_passes(graph, "autosp", _pass_options(options, size))
+    timings = [
+        {"pass": "capture", "seconds": after_capture - start, "nodes": len(captured.graph.nodes)},
+        {"pass": "import", "seconds": after_import - after_capture, "nodes": len(captured.graph.nodes)},
+        *result["timings"],
+    ]
+    return Plan(captured, captured_text, graph, result["remarks"], timings, result["plan_hash"])
+
+
+def _pass_options(options: Options, size: int) -> dict[str, Any]:
+    given = {
+        "sequence_parallel_size": size,
+        "on_gather": options.on_gather,
+        "outputs": options.outputs,
+        "attention": options.attention,
+        "verify": options.verify,
+        "rules": rules.text(),
+    }
+    if options.dump_dir is not None:
+        given["reproducer_dir"] = options.dump_dir
+    return given
+
+
+def state_divisibility(graph: Any, example_inputs: list) -> None:
+    """Tells the shape environment what the plan relies on (s % P == 0), so that other lengths compile anew.
+
+    Must run inside the compilation of these inputs; a graph with fixed sizes states nothing.
+    """
+    facts = graph.divisible()
+    if not facts:
+        return
+    names = _symbols(example_inputs)
+    for text, divisor in facts:
+        try:
+            size = _evaluate(text, names)
+        except NameError:
+            raise make_error(
+                "kUnsupportedSymbol",
+                f"the plan relies on {text} % {divisor} == 0, and {text} is not a size of an input",
+                notes=[f"sizes of inputs: {', '.join(names) or 'none'}"],
+            ) from None
+        if isinstance(size, torch.SymInt):
+            torch._check(size % divisor == 0, lambda text=text, divisor=divisor: f"{text} is divisible by {divisor}")
+
+
+def _symbols(example_inputs: list) -> dict[str, torch.SymInt]:
+    from autosp import private_torch
+
+    _, fakes = private_torch.fake_inputs(example_inputs)
+    names: dict[str, torch.SymInt] = {}
+    for fake in fakes:
+        sizes = fake.shape if isinstance(fake, torch.Tensor) else (fake,)
+        for size in sizes:
+            if isinstance(size, torch.SymInt):
+                names.setdefault(str(size.node.expr), size)
+    return names
+
+
+def _evaluate(text: str, names: dict[str, torch.SymInt]) -> Any:
+    """A dim's text form (include/autosp/ir/dim.h) over the example's symbols."""
+    functions = {
+        "floordiv": lambda a, b: a // b,
+        "ceildiv": lambda a, b: (a + b - 1) // b,
+        "mod": lambda a, b: a % b,
+        "max": torch.sym_max,
+        "min": torch.sym_min,
+    }
+    return eval(text, {"__builtins__": {}}, {**functions, **names})  # noqa: S307  text of our own printer

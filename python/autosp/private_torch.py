@@ -1,0 +1,211 @@
+"""Every use of PyTorch that its public interface does not cover, in one place, checked on torch 2.11 and 2.15.
+
+1. `tracing_config`: two settings that must hold while Dynamo traces a model for AutoSP.
+     torch._dynamo.config.specialize_float = True       otherwise float hyperparameters become f64[] inputs and the
+                                                        backend is called a second time (TensorifyScalarRestartAnalysis)
+     torch.fx.experimental._config.use_duck_shape=False otherwise a batch as large as the sequence gets its symbol
+   Dynamo enters `backend.backend_ctx_ctor()` around every call of a compiled function, but looks the attribute up on
+   the object that torch.compile wraps around a backend (`torch._TorchCompileWrapper`), which does not forward it.
+   `install_tracing_config` gives that class the missing property; it answers for backends marked by `mark_backend`
+   alone, so no other backend behaves differently, and the settings are back as soon as the call returns. Where it
+   cannot act (a backend function that merely calls ours) the results are the same: the backend runs twice.
+2. `exceptions_unwrapped`: Dynamo turns an exception of a backend into BackendCompilerFailed unless it is a
+   `ShortenTraceback` (torch/_dynamo/output_graph.py, call_user_compiler; convert_frame.py lets it pass too). So what
+   leaves the backend is an AutoSPError that is also a ShortenTraceback.
+3. The rest: what a backend needs and torch keeps to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from autosp.errors import AutoSPError
+
+
+@contextlib.contextmanager
+def tracing_config() -> Iterator[None]:
+    """The settings under which Dynamo must trace; restored on exit."""
+    import torch._dynamo.config
+    import torch.fx.experimental._config
+
+    with (
+        torch._dynamo.config.patch(specialize_float=True),
+        torch.fx.experimental._config.patch(use_duck_shape=False),
+    ):
+        yield
+
+
+def mark_backend(backend: Callable) -> Callable:
+    """Makes torch.compile(..., backend=backend) trace under `tracing_config`. Returns the backend."""
+    backend.backend_ctx_ctor = tracing_config
+    install_tracing_config()
+    return backend
+
+
+def install_tracing_config() -> None:
+    """Lets torch.compile find the `backend_ctx_ctor` of a backend marked by `mark_backend`; does nothing twice."""
+    wrapper = torch._TorchCompileWrapper
+    if hasattr(wrapper, "backend_ctx_ctor"):
+        return
+
+    def backend_ctx_ctor(self):
+        backend = getattr(self, "compiler_fn", None)
+        while isinstance(backend, functools.partial):
+            backend = backend.func
+        constructor = getattr(backend, "backend_ctx_ctor", None)
+        if constructor is not tracing_config:
+            raise AttributeError("backend_ctx_ctor")
+        return constructor
+
+    wrapper.backend_ctx_ctor = property(backend_ctx_ctor)
+
+
+@functools.cache
+def _unwrapped_error_class() -> type:
+    from torch._dynamo.exc import ShortenTraceback
+
+    class Unwrapped(AutoSPError, ShortenTraceback):
+        def __init__(self, error: AutoSPError, first_useful_frame):
+            RuntimeError.__init__(self, str(error))
+            self.diagnostics = error.diagnostics
+            self.first_useful_frame = first_useful_frame
+            for name in ("frame_exec_strategy", "_torch_dynamo_tracer_output"):
+                if not hasattr(self, name):
+                    setattr(self, name, None)
+
+        def __reduce__(self):
+            return AutoSPError, (str(self), self.diagnostics)
+
+    Unwrapped.__name__ = Unwrapped.__qualname__ = "AutoSPError"
+    Unwrapped.__module__ = "autosp.errors"
+    return Unwrapped
+
+
+@contextlib.contextmanager
+def exceptions_unwrapped() -> Iterator[None]:
+    """Around the body of a backend: an AutoSPError reaches the caller of the compiled model as AutoSPError."""
+    try:
+        yield
+    except AutoSPError as error:
+        cls = _unwrapped_error_class()
+        if isinstance(error, cls):
+            raise
+        # Frames: 0 this one, 1 contextlib's __exit__, 2 the backend, where the user's interest in the trace begins.
+        frame = inspect.currentframe().f_back.f_back
+        raise cls(error, frame).with_traceback(error.__traceback__) from error.__cause__
+
+
+def tracing_context() -> Any | None:
+    """Dynamo's TracingContext; None outside a compilation."""
+    return torch._guards.TracingContext.try_get()
+
+
+def fake_inputs(example_inputs: list) -> tuple[Any, list]:
+    """A fake mode and the example inputs in it, with the symbols that Dynamo gave them.
+
+    Neither the mode that Dynamo traced with (tracing may have changed its tensors in place) nor the one that it hands
+    to the inner compiler (our tracing would change those) is used, but a fresh one over the same symbols.
+    """
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+    for example in example_inputs:
+        if isinstance(example, FakeTensor):
+            return example.fake_mode, list(example_inputs)
+    context = tracing_context()
+    known = context.fake_mode if context is not None else None
+    mode = FakeTensorMode(
+        shape_env=known.shape_env if known is not None else None,
+        allow_non_fake_inputs=True,
+        static_shapes=None if known is not None else True,
+    )
+
+    def fake(example):
+        if not isinstance(example, torch.Tensor):
+            return example
+        symbolic = context.tensor_to_context.get(example) if context is not None else None
+        if symbolic is not None:
+            return mode.from_tensor(example, symbolic_context=symbolic, source=symbolic.tensor_source)
+        return mode.from_tensor(example, static_shapes=True)
+
+    return mode, [fake(example) for example in example_inputs]
+
+
+@contextlib.contextmanager
+def fresh_symbols_ignored(mode: Any) -> Iterator[None]:
+    """Data-dependent sizes met while tracing are bound again by the inner compiler; ours are forgotten."""
+    if mode.shape_env is None:
+        yield
+        return
+    with mode.shape_env.ignore_fresh_unbacked_symbols():
+        yield
+
+
+def copy_dynamo_metadata(source: torch.fx.GraphModule, target: torch.fx.GraphModule) -> None:
+    """What AOTAutograd and inductor read off a graph that comes from Dynamo: parameter sources, compile id."""
+    target.meta.update(source.meta)
+    for name in ("_param_name_to_source", "_source_to_user_stacks", "_backend_id", "compile_subgraph_reason"):
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+    old = source.graph.find_nodes(op="placeholder")
+    new = target.graph.find_nodes(op="placeholder")
+    for old_node, new_node in zip(old, new, strict=True):
+        if hasattr(old_node, "_dynamo_source"):
+            new_node._dynamo_source = old_node._dynamo_source
+
+
+def process_group_store(group: Any) -> Any:
+    """The key-value store of a process group; its keys are the group's own."""
+    return torch.distributed.distributed_c10d._get_process_group_store(group)
+
+
+def resolve_process_group(name: str) -> Any:
+    return torch.distributed.distributed_c10d._resolve_process_group(name)
+
+
+# Calls in a graph that change the state under which the following operators run. They stay where they are.
+STATE_SWITCHES = frozenset(
+    (torch._C._set_grad_enabled, torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast)
+)
+
+
+def is_unsupported_transform(target: Any) -> bool:
+    """Calls that change how later operators are recorded or differentiated, and that are no state switch of ours."""
+    module = getattr(target, "__module__", None) or ""
+    name = getattr(target, "__name__", "")
+    return "_functorch" in module or name in ("_enter_inference_mode", "_exit_inference_mode")
+
+
+def fresh_checkpoint_id() -> int:
+    """A number for a checkpointed region, from the counter that PyTorch's own path uses."""
+    from torch._higher_order_ops.wrap import uid
+
+    return next(uid)
+
+
+def has_unbacked_symbols(values: list) -> bool:
+    """Whether a size depends on data in one of these fake values."""
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+    return bool(free_unbacked_symbols([v for v in values if isinstance(v, (torch.Tensor, torch.SymInt))])) or any(
+        isinstance(v, (torch.SymFloat, torch.SymBool)) for v in values
+    )
+
+
+@contextlib.contextmanager
+def autocast_restored(devices: tuple[str, ...]) -> Iterator[None]:
+    """Whatever happens inside, autocast is afterwards as it was: a captured graph may fail inside its autocast region."""
+    before = [(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in devices]
+    nesting = torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        while torch.autocast_decrement_nesting() >= nesting:
+            pass
+        for device, enabled, dtype in before:
+            torch.set_autocast_enabled(device, enabled)
+            torch.set_autocast_dtype(device, dtype)
