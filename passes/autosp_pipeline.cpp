@@ -46,9 +46,11 @@ Status AgreeOnRanks(Graph& graph, PassOptions& options) {
   return Status::Ok();
 }
 
-Expected<RuleTable> MakeRules(const std::string& extra_rules) {
+Expected<RuleTable> MakeRules(const CompileOptions& options) {
   AUTOSP_ASSIGN_OR_RETURN(RuleTable rules, RuleTable::BuiltIn());
-  if (!extra_rules.empty()) AUTOSP_RETURN_IF_ERROR(rules.AddText(extra_rules, "<rules>"));
+  if (!options.extra_rules.empty()) {
+    AUTOSP_RETURN_IF_ERROR(rules.AddText(options.extra_rules, options.extra_rules_source));
+  }
   return rules;
 }
 
@@ -102,7 +104,7 @@ Expected<std::vector<std::unique_ptr<Pass>>> MakePipeline(std::string_view pipel
 }
 
 Expected<CompileResult> compile(Graph& graph, const CompileOptions& options) {
-  AUTOSP_ASSIGN_OR_RETURN(const RuleTable rules, MakeRules(options.extra_rules));
+  AUTOSP_ASSIGN_OR_RETURN(const RuleTable rules, MakeRules(options));
   AUTOSP_ASSIGN_OR_RETURN(auto passes, MakePipeline(options.pipeline));
   PassContext context{.options = options.pass, .rules = &rules, .remarks = {}};
   AUTOSP_RETURN_IF_ERROR(AgreeOnRanks(graph, context.options));

@@ -28,9 +28,10 @@ struct CompileOptions {
   PassOptions pass;
   PassManagerOptions manager;
   std::string pipeline = "autosp";
-  std::string
-      extra_rules;  // Text of user rules, one "RULE(...)"-less row per line: name : rule. See docs/sharding-rules.md.
-  PassObserver observer;  // Called after each pass; empty: not called.
+  // Text of user rules, one row per line: name(parameters): rule. See docs/sharding-rules.md.
+  std::string extra_rules;
+  std::string extra_rules_source = "<rules>";  // Names that text in diagnostics.
+  PassObserver observer;                       // Called after each pass; empty: not called.
 };
 
 struct CompileResult {

@@ -70,6 +70,7 @@ class Importer {
               "node " + fx.name + " is a " + kind + " of \"" + std::string(py::str(fx.target)) +
                   "\"; only functions and operators can be imported",
               "capture the graph as pre-dispatch ATen operations first");
+      nodes_[fx.self] = nullptr;
     }
   }
 
@@ -182,8 +183,8 @@ class Importer {
     if (value == Py_None) return {};
     if (IsInstance(value, node_type_)) {
       const auto found = nodes_.find(value);
-      if (found != nodes_.end()) return found->second;
-      return Unsupported(fx, value, "a value that is not computed before it is used");
+      if (found == nodes_.end()) return Unsupported(fx, value, "a value that is not computed before it is used");
+      return found->second != nullptr ? Argument(found->second) : Argument();  // Null: refused, and reported there.
     }
     if (PyBool_Check(value)) return value == Py_True;
     if (PyLong_CheckExact(value)) return ReadInteger(value);

@@ -17,9 +17,12 @@ Diagnostic Refusal(std::string message, const Node* input = nullptr) {
   return diagnostic;
 }
 
-// Records the value of a bare symbol; a second, different value is caught when the types are compared.
+// Records the symbol of a Dim like s0 or s0*8; a second, different value is caught when the types are compared.
 void Bind(const Dim& dim, std::int64_t value, Symbols& symbols) {
-  if (const std::optional<std::string> name = dim.symbol()) symbols.emplace(*name, value);
+  if (dim.terms().size() != 1 || dim.terms().front().atoms.size() != 1) return;
+  const Dim::Term& term = dim.terms().front();
+  const std::string& symbol = term.atoms.front().symbol;
+  if (!symbol.empty() && value % term.coefficient == 0) symbols.emplace(symbol, value / term.coefficient);
 }
 
 void BindInput(const Type& type, const c10::IValue& value, Symbols& symbols) {

@@ -60,7 +60,8 @@ Expected<CompileOptions> MakeOptions(const OptArguments& arguments, const std::s
   if (arguments.ranks) options.pass.sequence_parallel_size = *arguments.ranks;
   if (!arguments.rules_file.empty()) {
     AUTOSP_ASSIGN_OR_RETURN(const std::string rules, ReadFile(arguments.rules_file));
-    options.extra_rules += rules;
+    options.extra_rules = rules + "\n" + options.extra_rules;  // In front, so that its line numbers hold.
+    options.extra_rules_source = arguments.rules_file;
   }
   if (arguments.print_after_all || arguments.print_after_change) {
     options.observer = [all = arguments.print_after_all](const Pass& pass, const Graph& graph, bool changed) {

@@ -142,7 +142,8 @@ std::string RulesPage(const RuleTable& rules) {
       "- `; bias p`: `p` is added once; where it is given, the reduced factors are needed whole.\n"
       "- `@name`: a function, for operations whose factors depend on arguments or shapes.\n\n"
       "An operation without a row that meets a sharded operand is refused (ASP0201), never guessed. Add rows with "
-      "`autosp.register_rule(name, rule)` or `autosp-opt --rules FILE`, one `name(parameters): rule` per line, `#` "
+      "`autosp.register_rule(name, parameters, rule)` or `autosp-opt --rules FILE`, one `name(parameters): rule` per "
+      "line, `#` "
       "starts a "
       "comment:\n\n"
       "```\nmylib.scale_rows(x, scale): (*, d), (d) -> (*, d)\n```\n\n"
@@ -170,6 +171,13 @@ std::string OptionsPage() {
                         option.is_integer ? fmt::format("a whole number, `{}`", allowed) : fmt::format("`{}`", allowed),
                         Cell(option.effect));
   }
+  text +=
+      "\nUnder Python, `sequence_parallel_size` is by default the size of `group`, or all ranks.\n\n"
+      "## Further options of the Python backend\n\n| option | default | allowed | effect |\n|---|---|---|---|\n";
+#define AUTOSP_BACKEND_OPTION(name, default_value, allowed, effect) \
+  text += fmt::format("| `{}` | `{}` | {} | {} |\n", #name, default_value, Cell(allowed), Cell(effect));
+#include "backend_options.def"
+#undef AUTOSP_BACKEND_OPTION
   return text + "\n## Flags of autosp-opt\n\n" + OptFlagsMarkdown();
 }
 

@@ -82,14 +82,14 @@ def _kill(processes: list[subprocess.Popen]) -> None:
         process.wait()
 
 
-def _wait(processes: list[subprocess.Popen], timeout: float) -> bool:
+def _wait(processes: list[subprocess.Popen], timeout: float, grace: float) -> bool:
     """Waits until every rank has ended; True when the deadline passed first. Kills what is left."""
     deadline = time.monotonic() + timeout
     grace_set = False
     try:
         while any(process.poll() is None for process in processes):
             if not grace_set and any(process.poll() not in (None, 0) for process in processes):
-                deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+                deadline = min(deadline, time.monotonic() + grace)
                 grace_set = True
             if time.monotonic() > deadline:
                 return not grace_set
@@ -107,6 +107,7 @@ def launch(
     timeout: float = 300.0,
     environment: dict[str, str] | None = None,
     check: bool = True,
+    grace: float = GRACE_SECONDS,
 ) -> list[RankResult]:
     """Calls `function(**arguments)` of `file` on every rank. With `check`, any failure raises LaunchError."""
     port = free_port()
@@ -120,7 +121,7 @@ def launch(
                        str(directory / f"result.{rank}")]
             processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                                               env=_environment(rank, ranks, port, environment)))
-        timed_out = _wait(processes, timeout)
+        timed_out = _wait(processes, timeout, grace)
         results = []
         for rank, (process, log) in enumerate(zip(processes, logs)):
             log.close()

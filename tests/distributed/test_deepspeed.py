@@ -181,7 +181,7 @@ def loader_samples():
         # Only "train_batch_size": DeepSpeed then derives the batch of a rank by a division that gives a float.
         changes = {"train_batch_size": 4, "train_micro_batch_size_per_gpu": None, "gradient_accumulation_steps": None}
         config = _config(SPEC, sequence_parallel_size=size, **changes)
-        _, _, loader, _ = _engine(model, config, training_data=torch.arange(16))
+        _, _, loader, _ = _engine(model, config, training_data=list(range(16)))
         loader.num_local_io_workers = 0
         samples[size] = [batch.tolist() for batch in loader]
     return samples
@@ -265,7 +265,7 @@ def test_the_loader_gives_a_group_the_same_samples():
 
 def test_launch_ends_the_other_ranks_when_one_fails():
     with pytest.raises(LaunchError, match="rank 1 gives up") as caught:
-        launch(__file__, "one_rank_fails", 2)
+        launch(__file__, "one_rank_fails", 2, grace=0.5)
     assert [result.returncode for result in caught.value.results] == [-9, 1]
 
 

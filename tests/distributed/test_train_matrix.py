@@ -205,4 +205,4 @@ def test_loss_and_gradients_equal_the_unsharded_model(answers, ranks, name):
             assert abs(loss - truth) <= LOSS * abs(truth), (rank, loss, truth)
         worst = max(answer["gradients"], key=answer["gradients"].get)
         assert answer["gradients"][worst] <= GRADIENT, (rank, worst, answer["gradients"][worst])
-        assert answer["compilations"] <= 2, "more than two compilations for several lengths"
+        assert 1 <= answer["compilations"] <= 2, "one partitioned graph, at most two for several lengths"

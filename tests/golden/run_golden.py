@@ -76,12 +76,25 @@ def check(tool: str, file: pathlib.Path, bless: bool) -> str:
                                         [got_heading + "\n", *got.splitlines(keepends=True)], "expected", "got"))
 
 
+def check_coverage(tool: str, root: pathlib.Path) -> int:
+    """Exit status 1 when a pass has no folder of golden files under `root`."""
+    listing = subprocess.run([tool, "--list-passes"], capture_output=True, text=True, check=True, timeout=60).stdout
+    folders = [line.split()[0].replace("-", "_") for line in listing.splitlines()]
+    missing = [folder for folder in folders if not any((root / folder).glob("*.aspir"))]
+    for folder in missing:
+        print(f"{root / folder}: a pass without golden files", file=sys.stderr)
+    return 1 if missing else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tool", required=True, help="path of autosp-opt")
     parser.add_argument("--bless", action="store_true", help="write what the tool prints as the expectation")
+    parser.add_argument("--coverage", action="store_true", help="only check that every pass has a folder with files")
     parser.add_argument("paths", nargs="+", type=pathlib.Path, help=".aspir files or folders of them")
     arguments = parser.parse_args()
+    if arguments.coverage:
+        return max(check_coverage(arguments.tool, path) for path in arguments.paths)
     failed = 0
     total = 0
     for path in arguments.paths:

@@ -192,14 +192,14 @@ def test_writes_to_intermediates_are_kept_in_order():
     def step(x):
         total = torch.zeros_like(x)
         for index in range(3):  # Equal layers: their lowered nodes are shared, writes must not be.
-            hidden = torch.tanh(x @ weight)
+            hidden = torch.tanh(x @ weight) + 1
             before = hidden.sum()
             hidden.add_(x)
             hidden[:, index] = 0.5
             view = hidden.view(-1)
             view.mul_(2)
             hidden.unsqueeze_(0)
-            total += hidden[0] * before
+            total += hidden[0].clone() * before
             total.index_put_((torch.tensor([0, 1]), torch.tensor([1, 2])), torch.tensor(1.5))
             x = total.masked_fill(total > 3, 0.0)
         return x.square().mean()

@@ -4,6 +4,7 @@
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/ones.h>
+#include <c10/core/GradMode.h>
 
 #include <gmock/gmock.h>
 
@@ -88,7 +89,7 @@ graph @g(%x: f64[3]) {
   const auto gradients = SpmdGradients(*result, 0);
   ASSERT_TRUE(gradients.ok()) << gradients.status().ToString();
   EXPECT_TRUE(at::allclose(gradients->at("x"), at::ones({3}, F64()).mul(2)));
-  EXPECT_TRUE(at::ones({1}, F64().requires_grad(true)).add(1).requires_grad());
+  EXPECT_TRUE(c10::GradMode::is_enabled());
 }
 
 TEST(Interpreter, RanksHaveTheirOwnCopies) {
@@ -125,7 +126,8 @@ graph @g(%x: f64[2, 3], %w: f64[4, 5]) {
   %y = aten.mm(%x, %w) : f64[2, 5]  loc("model.py":41)
   return %y
 })", {{"x", at::ones({2, 3}, F64())}, {"w", at::ones({4, 5}, F64())}}, 2);
-  EXPECT_THAT(text, AllOf(HasSubstr("error[ASP0405]: aten.mm failed on rank 0 of 2: mat1 and mat2 shapes cannot be multiplied"),
+  EXPECT_THAT(text, AllOf(HasSubstr("error[ASP0405]: aten.mm failed on rank 0 of 2: "),
+                          HasSubstr("mat1 and mat2 shapes cannot be multiplied"),
                           HasSubstr("model.py:41"), HasSubstr("%x is f64[2, 3] on rank 0"), HasSubstr("%w is f64[4, 5]")));
 }
 

@@ -73,7 +73,8 @@ TEST(PassManager, RefusesAWrongOrderBeforeAnythingRuns) {
   EXPECT_FALSE(ran);
   ASSERT_THAT(diagnostics, SizeIs(2));
   EXPECT_EQ(diagnostics[0].code, DiagnosticCode::kPassOrder);
-  EXPECT_EQ(diagnostics[0].message, "the pass \"late\" takes the form sharded, but \"first\" before it gives form captured");
+  EXPECT_EQ(diagnostics[0].message,
+            "the pass \"late\" takes the form sharded, but \"first\" before it gives form captured");
   EXPECT_EQ(diagnostics[1].message,
             "the pass \"early\" takes the form normalized, but \"late\" before it gives form resharded");
 }
@@ -86,23 +87,24 @@ TEST(PassManager, RefusesAGraphInAnotherForm) {
 }
 
 TEST(PassManager, CatchesAChangeThatIsHidden) {
-  const auto diagnostics = Failure(List(Toy("liar", Form::kCaptured, Form::kCaptured,
-                                            [](Graph& graph, PassContext& context) -> Expected<bool> {
-                                              return SwapOperands(graph, context).ok() ? false : true;
-                                            })));
+  const auto diagnostics = Failure(
+      List(Toy("liar", Form::kCaptured, Form::kCaptured, [](Graph& graph, PassContext& context) -> Expected<bool> {
+        return SwapOperands(graph, context).ok() ? false : true;
+      })));
   ASSERT_THAT(diagnostics, SizeIs(1));
   EXPECT_EQ(diagnostics[0].code, DiagnosticCode::kChangedBit);
-  EXPECT_THAT(diagnostics[0].message, HasSubstr("the pass \"liar\" reports no change, but the hash of the graph went from"));
+  EXPECT_THAT(diagnostics[0].message,
+              HasSubstr("the pass \"liar\" reports no change, but the hash of the graph went from"));
   ASSERT_THAT(diagnostics[0].notes, SizeIs(1));
   EXPECT_THAT(diagnostics[0].notes[0], HasSubstr("aten.add.Tensor(%x, %y)"));
 }
 
 TEST(PassManager, CatchesAChangeHiddenBehindANewForm) {
-  const auto diagnostics = Failure(List(Toy("liar", Form::kCaptured, Form::kNormalized,
-                                            [](Graph& graph, PassContext& context) -> Expected<bool> {
-                                              graph.set_form(Form::kNormalized);
-                                              return SwapOperands(graph, context).ok() ? false : true;
-                                            })));
+  const auto diagnostics = Failure(
+      List(Toy("liar", Form::kCaptured, Form::kNormalized, [](Graph& graph, PassContext& context) -> Expected<bool> {
+        graph.set_form(Form::kNormalized);
+        return SwapOperands(graph, context).ok() ? false : true;
+      })));
   ASSERT_THAT(diagnostics, SizeIs(1));
   EXPECT_EQ(diagnostics[0].code, DiagnosticCode::kChangedBit);
 }
@@ -127,8 +129,8 @@ TEST(PassManager, CatchesABrokenGraph) {
 }
 
 TEST(PassManager, CatchesAFormThatWasNotPromised) {
-  const auto diagnostics = Failure(List(Toy("lost", Form::kCaptured, Form::kNormalized,
-                                            [](Graph&, PassContext&) -> Expected<bool> { return false; })));
+  const auto diagnostics = Failure(List(
+      Toy("lost", Form::kCaptured, Form::kNormalized, [](Graph&, PassContext&) -> Expected<bool> { return false; })));
   ASSERT_THAT(diagnostics, SizeIs(1));
   EXPECT_EQ(diagnostics[0].message, "the pass \"lost\" left the graph in form captured, its contract is normalized");
 }
@@ -146,12 +148,12 @@ TEST(PassManager, ABrokenInputIsNotBlamedOnAPass) {
 TEST(PassManager, ARefusalKeepsItsDiagnosticsAndDropsItsRemarks) {
   Graph graph = ToyGraph();
   PassContext context;
-  PassManager manager(List(Toy("refuser", Form::kCaptured, Form::kCaptured,
-                               [](Graph& g, PassContext& c) -> Expected<bool> {
-                                 c.remarks.push_back({"refuser", "%y", "decided", {}});
-                                 EXPECT_TRUE(SwapOperands(g, c).ok());
-                                 return Diagnostic{DiagnosticCode::kNoRule, "no rule for aten.mul", {}, "", {}, ""};
-                               })));
+  PassManager manager(
+      List(Toy("refuser", Form::kCaptured, Form::kCaptured, [](Graph& g, PassContext& c) -> Expected<bool> {
+        c.remarks.push_back({"refuser", "%y", "decided", {}});
+        EXPECT_TRUE(SwapOperands(g, c).ok());
+        return Diagnostic{DiagnosticCode::kNoRule, "no rule for aten.mul", {}, "", {}, ""};
+      })));
   const Status status = manager.Run(graph, context);
   ASSERT_THAT(status.diagnostics(), SizeIs(1));
   EXPECT_EQ(status.diagnostics()[0].code, DiagnosticCode::kNoRule);
@@ -173,9 +175,9 @@ TEST(PassManager, StopsAfterAndSkips) {
 }
 
 TEST(PassManager, RefusesUnknownNamesAndPassesThatAreNeeded) {
-  const auto diagnostics =
-      Failure(List(FormOnly("normalize", Form::kCaptured, Form::kNormalized)),
-              {.verify_each = true, .reproducer_dir = "", .disabled = {"normalize", "nothing"}, .stop_after = "normalise"});
+  const auto diagnostics = Failure(
+      List(FormOnly("normalize", Form::kCaptured, Form::kNormalized)),
+      {.verify_each = true, .reproducer_dir = "", .disabled = {"normalize", "nothing"}, .stop_after = "normalise"});
   ASSERT_THAT(diagnostics, SizeIs(3));
   EXPECT_EQ(diagnostics[0].message, "disabled names the pass \"nothing\", which is not in this pipeline");
   EXPECT_EQ(diagnostics[1].message,

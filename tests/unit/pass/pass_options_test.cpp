@@ -29,12 +29,16 @@ TEST(PassOptions, DefaultsAreAllowed) {
 
 TEST(PassOptions, RefusesWhatIsNotAllowed) {
   PassOptions options;
-  EXPECT_EQ(Message(SetOption(options, "on_gather", "never")), "option on_gather is \"never\", allowed is allow or warn or error");
-  EXPECT_EQ(Message(SetOption(options, "on_gather", "")), "option on_gather is \"\", allowed is allow or warn or error");
-  EXPECT_EQ(Message(SetOption(options, "sequence_parallel_size", "0")), "option sequence_parallel_size is \"0\", allowed is 1..");
+  EXPECT_EQ(Message(SetOption(options, "on_gather", "never")),
+            "option on_gather is \"never\", allowed is allow or warn or error");
+  EXPECT_EQ(Message(SetOption(options, "on_gather", "")),
+            "option on_gather is \"\", allowed is allow or warn or error");
+  EXPECT_EQ(Message(SetOption(options, "sequence_parallel_size", "0")),
+            "option sequence_parallel_size is \"0\", allowed is 1..");
   EXPECT_EQ(Message(SetOption(options, "sequence_parallel_size", "4x")),
             "option sequence_parallel_size is \"4x\", allowed is 1..");
-  EXPECT_EQ(Message(SetOption(options, "on_gathers", "allow")), "no option is named \"on_gathers\"; did you mean \"on_gather\"");
+  EXPECT_EQ(Message(SetOption(options, "on_gathers", "allow")),
+            "no option is named \"on_gathers\"; did you mean \"on_gather\"");
   EXPECT_EQ(SetOptionsFromText(options, "x=1 on_gather y").diagnostics().size(), 3u);
   EXPECT_EQ(options, PassOptions{});
 }

@@ -73,17 +73,19 @@ TEST_F(ReproducerTest, RefusesAFileWithoutAPipeline) {
 TEST_F(ReproducerTest, HoldsTheGraphBeforeTheFailingPassAndTheRestOfThePipeline) {
   std::vector<std::unique_ptr<Pass>> passes;
   passes.push_back(FormOnly("normalize", Form::kCaptured, Form::kNormalized));
-  passes.push_back(Toy("breaker", Form::kNormalized, Form::kNormalized, [](Graph& graph, PassContext&) -> Expected<bool> {
-    graph.Find("y")->args[0] = graph.Find("z");
-    return true;
-  }));
+  passes.push_back(
+      Toy("breaker", Form::kNormalized, Form::kNormalized, [](Graph& graph, PassContext&) -> Expected<bool> {
+        graph.Find("y")->args[0] = graph.Find("z");
+        return true;
+      }));
   passes.push_back(FormOnly("shard", Form::kNormalized, Form::kSharded));
   auto rules = RuleTable::BuiltIn();
   ASSERT_TRUE(rules.ok());
   ASSERT_TRUE(rules->AddText("my.op(x): (*) -> (*)", "test").ok());
   PassContext context{.options = {.on_gather = "warn"}, .rules = &*rules, .remarks = {}};
   Graph graph = ToyGraph();
-  PassManager manager(std::move(passes), {.reproducer_dir = (directory_ / "deep").string(), .disabled = {}, .stop_after = ""});
+  PassManager manager(std::move(passes),
+                      {.reproducer_dir = (directory_ / "deep").string(), .disabled = {}, .stop_after = ""});
   const Status status = manager.Run(graph, context);
   ASSERT_FALSE(status.ok());
 
