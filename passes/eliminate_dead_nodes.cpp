@@ -8,7 +8,7 @@ namespace autosp {
 namespace {
 
 // Libraries whose ops have no effects beyond those that HasEffect looks for.
-constexpr std::array<std::string_view, 6> kKnownLibraries = {"aten", "autosp",           "prims",
+constexpr std::array<std::string_view, 8> kKnownLibraries = {"aten", "autosp",           "prims",
                                                              "sym",  "_c10d_functional", "_c10d_functional_autograd"};
 
 // Ops whose name alone does not show that they draw random numbers.

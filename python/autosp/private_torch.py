@@ -147,10 +147,17 @@ def fresh_symbols_ignored(mode: Any) -> Iterator[None]:
 
 def copy_dynamo_metadata(source: torch.fx.GraphModule, target: torch.fx.GraphModule) -> None:
     """What AOTAutograd and inductor read off a graph that comes from Dynamo: parameter sources, compile id."""
+    from torch._dynamo.source import ConstantSource
+
     target.meta.update(source.meta)
-    for name in ("_param_name_to_source", "_source_to_user_stacks", "_backend_id", "compile_subgraph_reason"):
+    for name in ("_source_to_user_stacks", "_backend_id", "compile_subgraph_reason"):
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
+    if hasattr(source, "_param_name_to_source"):
+        # AOTAutograd wants a source for every tensor that the module holds; tracing added the program's constants.
+        held = [name for name, _ in (*target.named_parameters(), *target.named_buffers())]
+        constants = {name: ConstantSource(source_name=name) for name in held}
+        target._param_name_to_source = {**constants, **source._param_name_to_source}
     old = source.graph.find_nodes(op="placeholder")
     new = target.graph.find_nodes(op="placeholder")
     for old_node, new_node in zip(old, new, strict=True):

@@ -147,6 +147,9 @@ py::object OpNames::Resolve(const std::string& op) {
 py::object OpNames::Find(std::string_view op) const {
   if (const auto builtin = builtins_.find(op); builtin != builtins_.end()) return builtin->second;
   if (op.starts_with(kPython)) return FindPython(op.substr(kPython.size()));
+  // This module registers the operators of this package, and the adjoints of the functional collectives: without them
+  // the gradient through a collective is wrong and nothing says so.
+  if (op.starts_with("autosp_fx.") || op.starts_with("_c10d_functional.")) py::module_::import("autosp.collectives");
   const py::object ops = py::module_::import("torch").attr("ops");
   if (op.starts_with(kHigherOrder)) {
     return GetAttribute(ops.attr("higher_order"), std::string(op.substr(kHigherOrder.size())));

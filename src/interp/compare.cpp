@@ -57,7 +57,7 @@ double RelativeDistance(const at::Tensor& want, const at::Tensor& have, double f
 ComparedValue CompareTensors(std::string what, const at::Tensor& want, const at::Tensor& have, double floor = 0) {
   ComparedValue compared{std::move(what), RelativeDistance(want, have, floor), ""};
   if (want.sizes() != have.sizes()) {
-    compared.detail = "wanted " + interp::DescribeValue(want) + ", got " + interp::DescribeValue(have);
+    compared.detail = "wanted " + DescribeValue(want) + ", got " + DescribeValue(have);
   } else if (compared.error == kInfinity) {
     compared.detail = want.to(c10::kDouble).isnan().any().item<bool>() ? "the whole graph gives NaN" : "NaN, or infinite where the other is not";
   }
@@ -73,17 +73,37 @@ struct Placement {
   const char* reduce = "sum";
 };
 
-// The dim in which a shard of `whole` would have the shape `local`, if it is the only one that differs.
-std::optional<Factor> ShardedDim(at::IntArrayRef whole, at::IntArrayRef local, int ranks) {
+// The one dim in which the shapes differ; nothing when there are several or none.
+std::optional<std::size_t> DifferingDim(at::IntArrayRef whole, at::IntArrayRef local) {
   if (whole.size() != local.size()) return std::nullopt;
-  std::optional<Factor> factor;
+  std::optional<std::size_t> found;
   for (std::size_t dim = 0; dim < whole.size(); ++dim) {
     if (whole[dim] == local[dim]) continue;
-    const Factor candidate{static_cast<std::int64_t>(dim), 1, whole[dim], 1};
-    if (factor || local[dim] != candidate.LocalLength(ranks)) return std::nullopt;
-    factor = candidate;
+    if (found) return std::nullopt;
+    found = dim;
   }
-  return factor;
+  return found;
+}
+
+// The dim of which `local` is a shard as a whole.
+std::optional<Factor> ShardedDim(at::IntArrayRef whole, at::IntArrayRef local, int ranks) {
+  const auto dim = DifferingDim(whole, local);
+  if (!dim) return std::nullopt;
+  const Factor factor{static_cast<std::int64_t>(*dim), 1, whole[*dim], 1};
+  return local[*dim] == factor.LocalLength(ranks) ? std::optional(factor) : std::nullopt;
+}
+
+// Every factor inside dim `dim` whose shard would have the size `local`.
+std::vector<Factor> PossibleFactors(std::int64_t dim, std::int64_t whole, std::int64_t local, int ranks) {
+  std::vector<Factor> factors;
+  for (std::int64_t major = 1; major < whole; ++major) {
+    if (whole % major != 0) continue;
+    for (std::int64_t minor = 1; minor * major < whole; ++minor) {
+      const Factor factor{dim, major, whole / major / minor, minor};
+      if (whole % (major * minor) == 0 && local == major * factor.LocalLength(ranks) * minor) factors.push_back(factor);
+    }
+  }
+  return factors;
 }
 
 class Comparer {
@@ -218,9 +238,14 @@ bool IsExplained(const at::Tensor& want, const std::vector<at::Tensor>& have, do
     }
     return false;
   }
-  const auto factor = ShardedDim(want.sizes(), have.front().sizes(), static_cast<int>(have.size()));
-  // A shape that cannot be read off (a factor inside a dim, another computation of the same name) says nothing.
-  return !factor || RelativeDistance(want, Gather(have, *factor), 0) <= tolerance;
+  const auto dim = DifferingDim(want.sizes(), have.front().sizes());
+  // Shapes that no sharding explains belong to another computation of the same name: they say nothing.
+  if (!dim) return true;
+  const std::vector<Factor> factors = PossibleFactors(static_cast<std::int64_t>(*dim), want.sizes()[*dim],
+                                                      have.front().sizes()[*dim], static_cast<int>(have.size()));
+  return factors.empty() || std::any_of(factors.begin(), factors.end(), [&](const Factor& factor) {
+           return RelativeDistance(want, Gather(have, factor), 0) <= tolerance;
+         });
 }
 
 std::string FindFirstSuspect(const Graph& partitioned, const SpmdResult& whole, const SpmdResult& parts, double tolerance) {

@@ -17,6 +17,22 @@ std::string DescribeShape(at::IntArrayRef shape) {
   return out.str();
 }
 
+std::string CurrentExceptionText() {
+  try {
+    throw;
+  } catch (const c10::Error& error) {
+    return error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    return error.what();
+  } catch (...) {
+    return "an exception of unknown type";
+  }
+}
+
+}  // namespace autosp::interp
+
+namespace autosp {
+
 std::string DescribeValue(const c10::IValue& value) {
   if (value.isNone()) return "none";
   if (value.isBool()) return value.toBool() ? "true" : "false";
@@ -25,7 +41,7 @@ std::string DescribeValue(const c10::IValue& value) {
   if (value.isString()) return '"' + value.toStringRef() + '"';
   if (value.isTensor()) {
     const at::Tensor& tensor = value.toTensor();
-    return tensor.defined() ? ScalarTypeName(tensor.scalar_type()) + DescribeShape(tensor.sizes()) : "undefined";
+    return tensor.defined() ? interp::ScalarTypeName(tensor.scalar_type()) + interp::DescribeShape(tensor.sizes()) : "undefined";
   }
   if (!value.isTuple() && !value.isList()) return value.tagKind();
   std::string text = value.isTuple() ? "(" : "[";
@@ -41,16 +57,4 @@ std::string DescribeValue(const c10::IValue& value) {
   return text + (value.isTuple() ? ")" : "]");
 }
 
-std::string CurrentExceptionText() {
-  try {
-    throw;
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  } catch (const std::exception& error) {
-    return error.what();
-  } catch (...) {
-    return "an exception of unknown type";
-  }
-}
-
-}  // namespace autosp::interp
+}  // namespace autosp

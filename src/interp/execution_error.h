@@ -1,7 +1,8 @@
 #pragma once
 
+#include <autosp/interp/spmd_interpreter.h>
+
 #include <ATen/core/Tensor.h>
-#include <ATen/core/ivalue.h>
 
 #include <stdexcept>
 #include <string>
@@ -13,8 +14,6 @@ class ExecutionError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// "f64[2, 3]", "int 7", "(f32[2], none)": how messages name a run-time value.
-std::string DescribeValue(const c10::IValue& value);
 std::string DescribeShape(at::IntArrayRef shape);  // "[2, 3]"
 
 // The text of the exception being handled, without torch's stack trace. Only inside a catch block.

@@ -26,7 +26,7 @@ Expected<std::vector<at::Tensor>> OutputOnEachRank(const SpmdResult& result, int
     }
     const c10::IValue& output = outputs[static_cast<std::size_t>(index)];
     if (!output.isTensor()) {
-      return Refusal("output " + std::to_string(index) + " is " + interp::DescribeValue(output) + ", not a tensor");
+      return Refusal("output " + std::to_string(index) + " is " + DescribeValue(output) + ", not a tensor");
     }
     tensors.push_back(output.toTensor());
   }

@@ -156,7 +156,7 @@ class Simulation {
       seen.push_back(operand);
       const int rank = std::max(rank_, 0);
       diagnostic.notes.push_back("%" + operand->name + " is " +
-                                 interp::DescribeValue(found->second[static_cast<std::size_t>(rank)]) +
+                                 DescribeValue(found->second[static_cast<std::size_t>(rank)]) +
                                  (ranks_ == 1 ? "" : " on rank " + std::to_string(rank)));
     }
   }

@@ -64,8 +64,9 @@ bool ParseNumber(TextCursor& cursor, Argument* argument) {
 bool ParseConstant(TextCursor& cursor, std::string_view word, Argument* argument) {
   const std::size_t dot = word.find('.');
   if (dot == std::string_view::npos) {
-    return cursor.Fail("an argument (none, true, false, a number, a string, %value, a list, slice(...), ellipsis, inf, "
-                       "nan or a constant such as dtype.f32)");
+    return cursor.Fail(
+        "an argument (none, true, false, a number, a string, %value, a list, slice(...), ellipsis, inf, "
+        "nan or a constant such as dtype.f32)");
   }
   Argument::Constant constant{std::string(word.substr(0, dot)), std::string(word.substr(dot + 1))};
   cursor.Advance(word.size());

@@ -17,8 +17,9 @@ using Atom = Dim::Atom;
 using Term = Dim::Term;
 using Call = Dim::Call;
 
-// A product with more terms stays an unevaluated call, so that no input text can make a polynomial explode.
+// A larger product stays an unevaluated call: multiplying sums out, and calls into sums, doubles the text each time.
 constexpr std::size_t kMaxTerms = 256;
+constexpr std::int64_t kMaxWeight = 4096;
 
 std::strong_ordering Compare(const Atom& a, const Atom& b);
 
@@ -200,11 +201,21 @@ Dim Dim::Opaque(Call call, const Dim& lhs, const Dim& rhs) {
   atom.call = call;
   atom.lhs = std::make_shared<const Dim>(lhs);
   atom.rhs = std::make_shared<const Dim>(rhs);
+  atom.weight = 1 + lhs.Weight() + rhs.Weight();
   const bool commutes = call != Call::kFloorDiv && call != Call::kCeilDiv && call != Call::kMod;
   if (commutes && *atom.rhs < *atom.lhs) std::swap(atom.lhs, atom.rhs);
   Dim dim;
   dim.terms_.push_back({1, {std::move(atom)}});
   return dim;
+}
+
+std::int64_t Dim::Weight() const {
+  std::int64_t weight = 0;
+  for (const Term& term : terms_) {
+    ++weight;
+    for (const Atom& atom : term.atoms) weight += atom.weight;
+  }
+  return weight;
 }
 
 bool Dim::is_constant() const { return terms_.empty() || (terms_.size() == 1 && terms_[0].atoms.empty()); }
@@ -261,7 +272,14 @@ Dim Dim::operator*(const Dim& other) const {
   if (is_zero() || other.is_zero()) return Dim();
   if (is_one()) return other;
   if (other.is_one()) return *this;
-  if (terms_.size() * other.terms_.size() > kMaxTerms) return Opaque(Call::kMul, *this, other);
+  const auto count = static_cast<std::int64_t>(terms_.size()),
+             other_count = static_cast<std::int64_t>(other.terms_.size());
+  if (count > 1 || other_count > 1) {
+    const bool too_large =
+        terms_.size() * other.terms_.size() > kMaxTerms ||
+        (!is_constant() && !other.is_constant() && Weight() * other_count + other.Weight() * count > kMaxWeight);
+    if (too_large) return Opaque(Call::kMul, *this, other);
+  }
   Dim product;
   product.terms_.reserve(terms_.size() * other.terms_.size());
   for (const Term& a : terms_) {
@@ -388,7 +406,7 @@ std::optional<Dim> Dim::DivideExactly(const Dim& divisor) const {
     quotient.terms_.push_back(std::move(part.terms_[0]));
     rest = next;
   }
-  if (!rest.terms_.empty()) return std::nullopt;
+  if (!rest.terms_.empty() || quotient.Weight() > std::max(kMaxWeight, Weight())) return std::nullopt;
   return quotient;
 }
 

@@ -130,8 +130,7 @@ bool Graph::IsDivisible(const Dim& dim, std::int64_t divisor) const {
   for (const Dim::Term& term : dim.terms()) {
     std::int64_t product = Magnitude(term.coefficient);
     for (const Dim::Atom& atom : term.atoms) {
-      const Dim factor =
-          atom.is_symbol() ? Dim::Symbol(atom.symbol) : Dim::MakeCall(atom.call, *atom.lhs, *atom.rhs);
+      const Dim factor = atom.is_symbol() ? Dim::Symbol(atom.symbol) : Dim::MakeCall(atom.call, *atom.lhs, *atom.rhs);
       std::int64_t best = 1;
       for (const auto& [fact, known] : divisible_) {
         if (fact == factor) best = std::max(best, known);
@@ -245,9 +244,11 @@ void Graph::CopyOrigin(const Node& from, Node& to) {
 }
 
 void Graph::ReplaceUses(Node* from, Node* to, const Node* except) {
-  for (const auto& node : nodes_) {
-    if (node.get() == except) continue;
-    ForEachArgument(*node, [&](Argument& argument) {
+  // Readers stand after what they read.
+  const std::size_t position = IndexOf(from);
+  for (std::size_t i = position < nodes_.size() ? position + 1 : 0; i < nodes_.size(); ++i) {
+    if (nodes_[i].get() == except) continue;
+    ForEachArgument(*nodes_[i], [&](Argument& argument) {
       ForEachNode(argument, [&](Node*& read) {
         if (read == from) read = to;
       });

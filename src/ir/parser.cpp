@@ -66,12 +66,13 @@ class GraphParser {
              MeshAxis axis;
              const std::size_t start = cursor_.position();
              if (!cursor_.ReadString("a mesh axis in quotes", &axis.name) ||
-                 !cursor_.Consume("=", "after a mesh axis") || !cursor_.ReadInt("the size of a mesh axis", &axis.size)) {
+                 !cursor_.Consume("=", "after a mesh axis") ||
+                 !cursor_.ReadInt("the size of a mesh axis", &axis.size)) {
                return false;
              }
              if (axis.size < 1) {
-               return cursor_.FailAt(start, fmt::format("mesh axis \"{}\" has size {}, not 1 or more", axis.name,
-                                                        axis.size));
+               return cursor_.FailAt(start,
+                                     fmt::format("mesh axis \"{}\" has size {}, not 1 or more", axis.name, axis.size));
              }
              for (const MeshAxis& other : graph_.mesh()) {
                if (other.name == axis.name) {
@@ -166,8 +167,7 @@ class GraphParser {
     std::string name, op;
     if (cursor_.Peek() != '%') return cursor_.Fail("\"%\" before the name of a value, or \"return\"");
     if (!ParseNewName("a value", &name) || !cursor_.Consume("=", "after the name of a value") ||
-        !cursor_.ReadWord("the name of an operation", &op) ||
-        !cursor_.Consume("(", "after the name of an operation")) {
+        !cursor_.ReadWord("the name of an operation", &op) || !cursor_.Consume("(", "after the name of an operation")) {
       return false;
     }
     std::vector<Argument> args;
@@ -248,7 +248,8 @@ class GraphParser {
       if (!cursor_.TryConsume(",")) return cursor_.Consume(")", "or \",\" in loc");
     }
     if (!cursor_.TryConsumeWord("fx")) return cursor_.Fail("\"module\" or \"fx\" in loc");
-    return cursor_.ReadString("a name in quotes", &node->provenance.fx_name) && cursor_.Consume(")", "at the end of loc");
+    return cursor_.ReadString("a name in quotes", &node->provenance.fx_name) &&
+           cursor_.Consume(")", "at the end of loc");
   }
 
   TextCursor& cursor_;

@@ -27,9 +27,9 @@ std::string_view AtenName(std::string_view op) {
 
 // Ops whose floating result does not depend differentiably on the values of their tensor operands.
 bool CutsGradient(const Node& node) {
-  constexpr std::string_view kShapeOnly[] = {"empty_like", "full_like", "new_empty",  "new_empty_strided", "new_full",
-                                             "new_ones",   "new_zeros", "ones_like",  "rand_like",         "randint_like",
-                                             "randn_like", "zeros_like"};
+  constexpr std::string_view kShapeOnly[] = {"empty_like", "full_like",    "new_empty",  "new_empty_strided",
+                                             "new_full",   "new_ones",     "new_zeros",  "ones_like",
+                                             "rand_like",  "randint_like", "randn_like", "zeros_like"};
   const std::string_view name = AtenName(node.op);
   if (name.starts_with("detach")) return true;
   return std::find(std::begin(kShapeOnly), std::end(kShapeOnly), name) != std::end(kShapeOnly);
@@ -58,7 +58,8 @@ void InferRequiresGrad(Graph& graph) {
       continue;
     }
     if (const Type* element = TakenElement(*node)) {
-      SetRequiresGrad(node->type, RequiresGrad(*element));  // Taking a tuple apart is no operation: the mode is not asked.
+      SetRequiresGrad(node->type,
+                      RequiresGrad(*element));  // Taking a tuple apart is no operation: the mode is not asked.
       continue;
     }
     bool wanted = false;

@@ -56,13 +56,12 @@ Expected<Argument> SymBuilder::Materialize(const Dim& dim) {
   // Before anything is built, so that a refusal leaves the graph as it was.
   for (const std::string& symbol : dim.Symbols()) {
     if (Known(Dim::Symbol(symbol)) || FindCarrier(symbol).first) continue;
-    return Diagnostic{
-        DiagnosticCode::kUnsupportedSymbol,
-        fmt::format("no input of the graph carries the symbol {} of the size {}", symbol, dim.ToString()),
-        {},
-        {},
-        {},
-        {}};
+    return Diagnostic{DiagnosticCode::kUnsupportedSymbol,
+                      fmt::format("no input of the graph carries the symbol {} of the size {}", symbol, dim.ToString()),
+                      {},
+                      {},
+                      {},
+                      {}};
   }
   Argument sum;
   Dim so_far;

@@ -20,8 +20,8 @@ class TextCursor {
   TextCursor(std::string_view text, std::string_view source_name) : text_(text), source_name_(source_name) {}
 
   bool AtEnd();
-  char Peek();                 // The next character after blanks, '\0' at the end.
-  char PeekDirect() const;     // The very next character.
+  char Peek();              // The next character after blanks, '\0' at the end.
+  char PeekDirect() const;  // The very next character.
   bool TryConsume(std::string_view punctuation);
   bool Consume(std::string_view punctuation, std::string_view context);
   std::string_view PeekWord();  // The word that stands next, or empty.
@@ -35,9 +35,9 @@ class TextCursor {
   // An integer or a floating-point number; *is_int says which.
   bool ReadNumber(std::int64_t* integer, double* floating, bool* is_int);
 
-  bool Fail(std::string_view expected);              // "expected <expected>, found ..."
+  bool Fail(std::string_view expected);                    // "expected <expected>, found ..."
   bool FailAt(std::size_t position, std::string message);  // Any other message.
-  std::size_t position();                            // Of the next token.
+  std::size_t position();                                  // Of the next token.
   bool failed() const { return failed_; }
   Diagnostic TakeError() { return std::move(error_); }
 

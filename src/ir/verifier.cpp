@@ -77,7 +77,8 @@ class Verifier {
   void CheckMesh() {
     std::set<std::string_view> names;
     for (const MeshAxis& axis : graph_.mesh()) {
-      if (axis.size < 1) Report(nullptr, fmt::format("mesh axis \"{}\" has size {}, not 1 or more", axis.name, axis.size));
+      if (axis.size < 1)
+        Report(nullptr, fmt::format("mesh axis \"{}\" has size {}, not 1 or more", axis.name, axis.size));
       if (!names.insert(axis.name).second) Report(nullptr, fmt::format("mesh axis \"{}\" stands twice", axis.name));
     }
   }
@@ -134,8 +135,8 @@ class Verifier {
       CheckArgument(node, (*slice)->step);
     } else if (const auto* constant = argument.get<Argument::Constant>()) {
       if (!IsPlainWord(constant->family) || constant->family.find('.') != std::string::npos) {
-        Report(&node, fmt::format("{} has a constant of the family \"{}\", which is no word", NameOf(node),
-                                  constant->family));
+        Report(&node,
+               fmt::format("{} has a constant of the family \"{}\", which is no word", NameOf(node), constant->family));
       }
     }
   }
@@ -188,8 +189,8 @@ class Verifier {
     const Dim& size = type.shape[static_cast<std::size_t>(layout.dim)];
     const Dim product = layout.major * layout.length * layout.minor;
     if (product != size) {
-      Report(&node, fmt::format("dim {} of {} has size {}, but its layout {} * {} * {} gives {}", layout.dim, NameOf(node),
-                                size.ToString(), layout.major.ToString(), layout.length.ToString(),
+      Report(&node, fmt::format("dim {} of {} has size {}, but its layout {} * {} * {} gives {}", layout.dim,
+                                NameOf(node), size.ToString(), layout.major.ToString(), layout.length.ToString(),
                                 layout.minor.ToString(), product.ToString()));
     }
   }

@@ -129,7 +129,7 @@ std::string RulesPage(const RuleTable& rules) {
       "an "
       "einsum does. A rank may compute a part of an operation when one factor is cut. Everything about layouts follows "
       "from "
-      "this table; the passes know no operation by name.\n\n"
+      "this table; propagation knows no operation by name.\n\n"
       "## Notation\n\n"
       "```\naten.linear(input, weight, bias): (*, k), (n, k), (n)? -> (*, n); reduce k; bias bias\n```\n\n"
       "- One group per tensor parameter, in the order of the operation's schema, then `->` and one group per result. A "

@@ -4,11 +4,13 @@
 
 #include <autosp/ir/parser.h>
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>

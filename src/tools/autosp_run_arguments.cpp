@@ -1,5 +1,6 @@
 #include "autosp_run_arguments.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>

@@ -1,7 +1,5 @@
 #include "autosp_run_report.h"
 
-#include <autosp/ir/printer.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -18,33 +16,18 @@ struct Summary {
   std::vector<double> values;  // All of them when they are few.
 };
 
-std::string TypeOf(const at::Tensor& tensor) {
-  std::string dtype = c10::toString(tensor.scalar_type());
-  std::transform(dtype.begin(), dtype.end(), dtype.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  // The text form's own name, where it has one.
-  static constexpr std::pair<const char*, const char*> kNames[] = {
-      {"double", "f64"}, {"float", "f32"}, {"half", "f16"}, {"bfloat16", "bf16"}, {"long", "i64"},
-      {"int", "i32"}, {"short", "i16"}, {"char", "i8"}, {"byte", "u8"}};
-  for (const auto& [torch_name, name] : kNames) {
-    if (dtype == torch_name) dtype = name;
-  }
-  dtype += '[';
-  for (std::int64_t i = 0; i < tensor.dim(); ++i) dtype += (i > 0 ? ", " : "") + std::to_string(tensor.size(i));
-  return dtype + ']';
-}
-
 Summary Summarize(const c10::IValue& value) {
   constexpr std::int64_t kFew = 16;
   Summary summary;
   if (!value.isTensor()) {
-    summary.type = value.tagKind();
+    summary.type = DescribeValue(value);
     summary.has_numbers = value.isInt() || value.isDouble();
     if (summary.has_numbers) summary.mean = value.isInt() ? static_cast<double>(value.toInt()) : value.toDouble();
     summary.min = summary.max = summary.mean;
     if (summary.has_numbers) summary.values = {summary.mean};
     return summary;
   }
-  summary.type = TypeOf(value.toTensor());
+  summary.type = DescribeValue(value);
   const at::Tensor numbers = value.toTensor().detach().to(c10::kDouble).contiguous();
   if (numbers.numel() == 0) return summary;
   summary.has_numbers = true;

@@ -2,6 +2,8 @@
 
 #include <autosp/interp/compare.h>
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>

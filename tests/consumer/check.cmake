@@ -15,7 +15,8 @@ if(WAY STREQUAL find_package)
   run(${CMAKE_COMMAND} --install "${BUILD}" --prefix "${WORK}/prefix")
   set(how "-DCMAKE_PREFIX_PATH=${WORK}/prefix")
 else()
-  set(how "-DAUTOSP_SOURCE=${SOURCE}")
+  # The flags of the main build, so that ccache has every object already.
+  set(how "-DAUTOSP_SOURCE=${SOURCE}" "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG" -DAUTOSP_WERROR=ON)
 endif()
 run(${CMAKE_COMMAND} -S "${SOURCE}/tests/consumer/project" -B "${WORK}/build" -G "${GENERATOR}" -DCMAKE_BUILD_TYPE=Release
     "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_CXX_FLAGS=${FLAGS}" ${how})

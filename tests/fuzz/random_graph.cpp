@@ -11,15 +11,16 @@ namespace autosp::test {
 namespace {
 
 std::string RandomText(Random& random) {
-  static const char* const kTexts[] = {"model.py", "layers.0.attn", "", "a \"quoted\" word", "tab\there", "new\nline",
-                                       "back\\slash", "// no comment", "caf\xc3\xa9", "\x01\x7f", "%x = y(", "sum"};
+  static const char* const kTexts[] = {
+      "model.py",      "layers.0.attn", "",         "a \"quoted\" word", "tab\there", "new\nline", "back\\slash",
+      "// no comment", "caf\xc3\xa9",   "\x01\x7f", "%x = y(",           "sum"};
   return kTexts[random.Below(std::size(kTexts))];
 }
 
 std::int64_t RandomInt(Random& random) {
-  constexpr std::int64_t kInts[] = {0,  1,       -1,          2,
+  constexpr std::int64_t kInts[] = {0,  1,       -1,           2,
                                     64, 1 << 20, -(1LL << 40), std::numeric_limits<std::int64_t>::min(),
-                                    3,  7,       4096,        std::numeric_limits<std::int64_t>::max()};
+                                    3,  7,       4096,         std::numeric_limits<std::int64_t>::max()};
   return kInts[random.Below(std::size(kInts))];
 }
 
@@ -107,9 +108,9 @@ class Generator {
       case 4:
         return RandomText(random_);
       case 5: {
-        static const Argument::Constant kConstants[] = {{"dtype", "f32"},  {"device", "cuda:1"}, {"group", "sp"},
-                                                        {"opaque", "4"},   {"ellipsis", ""},     {"device", "cpu"},
-                                                        {"graph", "a b"},  {"layout", "strided"}};
+        static const Argument::Constant kConstants[] = {{"dtype", "f32"}, {"device", "cuda:1"}, {"group", "sp"},
+                                                        {"opaque", "4"},  {"ellipsis", ""},     {"device", "cpu"},
+                                                        {"graph", "a b"}, {"layout", "strided"}};
         return kConstants[random_.Below(std::size(kConstants))];
       }
       case 9:
@@ -131,9 +132,10 @@ class Generator {
   }
 
   void AddCall() {
-    static const char* const kOps[] = {"aten.add.Tensor", "aten.linear",  "sym.mul",        "builtin.getitem",
-                                       "my op(1)",        "caf\xc3\xa9",  "ns::op",         "_c10d_functional.wait_tensor",
-                                       "aten.relu",       "autosp.x",     "autosp.reshard", "none"};
+    static const char* const kOps[] = {
+        "aten.add.Tensor", "aten.linear", "sym.mul",        "builtin.getitem",
+        "my op(1)",        "caf\xc3\xa9", "ns::op",         "_c10d_functional.wait_tensor",
+        "aten.relu",       "autosp.x",    "autosp.reshard", "none"};
     std::int64_t count = 9;
     if (graph_.form() == Form::kSharded || graph_.form() == Form::kPartitioned) count = 10;
     if (graph_.form() == Form::kResharded) count = 12;

@@ -12,7 +12,9 @@ class Random {
  public:
   explicit Random(std::uint64_t seed) : engine_(seed) {}
   // 0 <= result < bound
-  std::int64_t Below(std::int64_t bound) { return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(bound)); }
+  std::int64_t Below(std::int64_t bound) {
+    return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(bound));
+  }
   bool OneIn(std::int64_t n) { return Below(n) == 0; }
   std::uint64_t Bits() { return engine_(); }
 

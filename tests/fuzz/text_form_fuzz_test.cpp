@@ -52,9 +52,10 @@ TEST(TextForm, RandomGraphsRoundTrip) {
 }
 
 std::string Mutate(Random& random, std::string text) {
-  static const char* const kTokens[] = {"(", ")", "[",     "]",     "{",       "}",   "%",     "@",    "\"", "\\", "-",
-                                        "*", "=", "slice", "graph", "f32[",    "nan", "loc(",  "1e9",  ":",  ",",  "//",
-                                        "+", "0", "inf",   "mul(",  "max(",    "\n",  "return", "grad", ".",  "99999999999"};
+  static const char* const kTokens[] = {"(",   ")",    "[",    "]",  "{",      "}",     "%",     "@",
+                                        "\"",  "\\",   "-",    "*",  "=",      "slice", "graph", "f32[",
+                                        "nan", "loc(", "1e9",  ":",  ",",      "//",    "+",     "0",
+                                        "inf", "mul(", "max(", "\n", "return", "grad",  ".",     "99999999999"};
   for (std::int64_t edits = 1 + random.Below(4); edits > 0 && !text.empty(); --edits) {
     const auto at = static_cast<std::size_t>(random.Below(static_cast<std::int64_t>(text.size())));
     const auto length = static_cast<std::size_t>(random.Below(30));
@@ -69,7 +70,8 @@ std::string Mutate(Random& random, std::string text) {
         text.insert(at, kTokens[random.Below(std::size(kTokens))]);
         break;
       case 3:
-        text.insert(at, text.substr(static_cast<std::size_t>(random.Below(static_cast<std::int64_t>(text.size()))), length));
+        text.insert(
+            at, text.substr(static_cast<std::size_t>(random.Below(static_cast<std::int64_t>(text.size()))), length));
         break;
       default:
         text.resize(at);
@@ -115,6 +117,13 @@ TEST(TextForm, HostileTextEndsSoon) {
   for (int i = 0; i < 60; ++i) product += "*(a" + std::to_string(i) + "+b" + std::to_string(i) + ")";
   auto dim = Dim::Parse(product);
   ASSERT_TRUE(dim.ok());
+  EXPECT_EQ(*Dim::Parse(dim->ToString()), *dim);
+  // Every level would double the text of the one below.
+  nested = "a";
+  for (int i = 0; i < 40; ++i) nested = "ceildiv((" + nested + ")*(b + c), 4)";
+  dim = Dim::Parse(nested);
+  ASSERT_TRUE(dim.ok());
+  EXPECT_LT(dim->ToString().size(), 100000u);
   EXPECT_EQ(*Dim::Parse(dim->ToString()), *dim);
 }
 

@@ -22,4 +22,8 @@ for page in passes sharding-rules errors options; do
     stale=1
   fi
 done
+if grep -n '|  |$' "$docs"/{passes,sharding-rules,errors,options}.md; then
+  echo "a row without a description: a new rule function needs a line in src/tools/autosp_opt_docs.cpp" >&2
+  stale=1
+fi
 exit $stale

@@ -91,9 +91,10 @@ def main() -> int:
                 stale[file].touch()
             else:
                 failed += 1
+                output = re.sub(r"^.*warnings? (generated|treated as errors?)\..*\n|^Suppressed .*\n|^Use -header-filter.*\n", "", output, flags=re.MULTILINE)
                 findings = [f for f in re.split(r"^(?=/\S+:\d+:\d+: (?:error|warning))", output, flags=re.MULTILINE) if f not in printed]
                 printed.update(findings)
-                print("".join(f for f in findings if "warnings generated" not in f), end="")
+                print("".join(findings), end="", flush=True)
     print(f"clang-tidy: {len(commands)} files, {len(stale)} examined, {failed} with findings")
     return 1 if failed else 0
 

@@ -264,6 +264,12 @@ TEST(PartitionedGradients, TheFirstValueThatDiffersIsNamed) {
   EXPECT_FALSE(comparison->equal());
   // %part / n is still a term of the mean, so every named value is explained; the output on each rank is not.
   EXPECT_EQ(comparison->first_suspect, "");
+  // A factor inside a merged dim ([2, s0] as s0*2) is recognised as a shard of it.
+  const Expected<Comparison> loss =
+      CompareTexts(kLoss, Without(kShardedLoss, "total", "term"), 2, {.inputs = {.sizes = {{"s0", 7}}}});
+  ASSERT_TRUE(loss.ok()) << loss.status().ToString();
+  EXPECT_FALSE(loss->equal());
+  EXPECT_EQ(loss->first_suspect, "");
   const std::string scaled = [] {
     std::string text(kMaskedReductions);
     text.replace(text.find("aten.matmul(%xs, %w)"), 20, "aten.matmul(%xs, %w2)");

@@ -16,6 +16,9 @@ namespace autosp {
 // The inputs of a graph by input name. A tensor is the whole (global) one; every rank gets its own copy of it.
 using SpmdInputs = std::map<std::string, c10::IValue>;
 
+// "f64[2, 3]", "int 7", "(f32[2], none)": how messages and reports name a run-time value.
+std::string DescribeValue(const c10::IValue& value);
+
 // What one run of P simulated ranks left behind. Autograd graphs are kept: gradients can be asked afterwards.
 struct SpmdResult {
   int ranks = 1;

@@ -35,15 +35,15 @@ struct Argument {
   std::variant<None, bool, std::int64_t, double, std::string, Node*, Constant, List, std::shared_ptr<Slice>> value;
 
   Argument() = default;
-  Argument(bool v) : value(v) {}                  // NOLINT: implicit on purpose, as are all below
-  Argument(int v) : value(std::int64_t{v}) {}     // NOLINT
-  Argument(std::int64_t v) : value(v) {}          // NOLINT
-  Argument(double v) : value(v) {}                // NOLINT
-  Argument(std::string v) : value(std::move(v)) {}  // NOLINT
-  Argument(const char* v) : value(std::string(v)) {}  // NOLINT
-  Argument(Node* v) : value(v) {}                 // NOLINT
-  Argument(Constant v) : value(std::move(v)) {}   // NOLINT
-  Argument(List v) : value(std::move(v)) {}       // NOLINT
+  Argument(bool v) : value(v) {}                               // NOLINT: implicit on purpose, as are all below
+  Argument(int v) : value(std::int64_t{v}) {}                  // NOLINT
+  Argument(std::int64_t v) : value(v) {}                       // NOLINT
+  Argument(double v) : value(v) {}                             // NOLINT
+  Argument(std::string v) : value(std::move(v)) {}             // NOLINT
+  Argument(const char* v) : value(std::string(v)) {}           // NOLINT
+  Argument(Node* v) : value(v) {}                              // NOLINT
+  Argument(Constant v) : value(std::move(v)) {}                // NOLINT
+  Argument(List v) : value(std::move(v)) {}                    // NOLINT
   Argument(std::shared_ptr<Slice> v) : value(std::move(v)) {}  // NOLINT
   template <typename T>
   Argument(T*) = delete;  // NOLINT: any other pointer, a const Node* say, would become a bool
@@ -58,7 +58,9 @@ struct Argument {
   const List* list() const { return std::get_if<List>(&value); }
   List* list() { return std::get_if<List>(&value); }
   template <typename T>
-  const T* get() const { return std::get_if<T>(&value); }
+  const T* get() const {
+    return std::get_if<T>(&value);
+  }
 };
 
 struct Argument::Slice {

@@ -18,18 +18,19 @@ namespace autosp {
 // two Dims that compare equal are equal for every value of the symbols. (The reverse need not hold for calls.)
 //
 // Division rounds as Python's does: floordiv towards minus infinity, mod with the sign of the divisor.
-// Arithmetic that would leave int64, or a product of more than 256 terms, stays an unevaluated call: add(a, b) or
-// mul(a, b). It keeps its meaning and its equality, is never folded wrongly, and evaluates to nothing if it overflows.
+// Arithmetic that would leave int64, or a product of enormous text (256 terms, 4,096 symbols), stays an unevaluated
+// call: add(a, b) or mul(a, b). It keeps its meaning and is never folded wrongly; if it overflows it evaluates to
+// nothing.
 //
 // Text form, also the input of Parse: "128", "s0", "s0*2", "s0*s1 + 1", "ceildiv(s0, 4)", "floordiv(s0 + 1, 2)*3",
-// "max(s0, 4)", "s0*2 - 1". Terms are ordered by degree (highest first), then by their atoms: symbols before calls, each
-// by text. The coefficient comes last in a product. A symbol that is not [A-Za-z_][A-Za-z0-9_.]* is quoted.
+// "max(s0, 4)", "s0*2 - 1". Terms are ordered by degree (highest first), then by their atoms: symbols before calls,
+// each by text. The coefficient comes last in a product. A symbol that is not [A-Za-z_][A-Za-z0-9_.]* is quoted.
 class Dim {
  public:
   enum class Call : std::uint8_t { kFloorDiv, kCeilDiv, kMod, kMax, kMin, kAdd, kMul };
 
-  Dim() = default;                   // 0
-  Dim(std::int64_t constant);        // NOLINT: implicit on purpose, sizes are mostly numbers
+  Dim() = default;             // 0
+  Dim(std::int64_t constant);  // NOLINT: implicit on purpose, sizes are mostly numbers
   static Dim Symbol(std::string name);
   static Expected<Dim> Parse(std::string_view text);
 
@@ -60,6 +61,8 @@ class Dim {
     std::string symbol;
     Call call = Call::kFloorDiv;
     std::shared_ptr<const Dim> lhs, rhs;
+    std::int64_t weight =
+        1;  // Of a call: how many terms and symbols its text holds. Kept so that nobody walks the tree.
     std::string ToString() const;
     bool is_symbol() const { return !symbol.empty(); }
   };
@@ -74,6 +77,7 @@ class Dim {
 
  private:
   static Dim Opaque(Call call, const Dim& lhs, const Dim& rhs);
+  std::int64_t Weight() const;
   std::vector<Term> terms_;  // Highest first, each product of atoms once, no coefficient 0.
 };
 

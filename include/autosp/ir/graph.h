@@ -16,7 +16,16 @@
 namespace autosp {
 
 // What a graph promises; every form has its own list of checks (ir/verifier.h). Order = order of the pipeline.
-enum class Form : std::uint8_t { kCaptured, kNormalized, kSharded, kResharded, kPartitioned, kLowered, kJoint, kPlanned };
+enum class Form : std::uint8_t {
+  kCaptured,
+  kNormalized,
+  kSharded,
+  kResharded,
+  kPartitioned,
+  kLowered,
+  kJoint,
+  kPlanned
+};
 const char* ToString(Form form);  // "captured"
 std::optional<Form> FormFromString(std::string_view text);
 
@@ -29,9 +38,9 @@ struct MeshAxis {
 
 // Where a node comes from.
 struct Provenance {
-  SourceLocation location;   // The user's line.
-  std::string module_path;   // "model.layers.0.self_attn"
-  std::string fx_name;       // The name in the framework's graph, if it differs from the node's.
+  SourceLocation location;  // The user's line.
+  std::string module_path;  // "model.layers.0.self_attn"
+  std::string fx_name;      // The name in the framework's graph, if it differs from the node's.
   bool operator==(const Provenance&) const = default;
 };
 
@@ -44,15 +53,15 @@ struct Node {
   enum class Kind : std::uint8_t { kInput, kCall, kOutput };
 
   Kind kind = Kind::kCall;
-  std::string name;  // Unique in its graph; prints as %name. Empty for the output node.
-  std::string op;    // kCall only.
-  std::vector<Argument> args;                               // kOutput: the returned values.
+  std::string name;            // Unique in its graph; prints as %name. Empty for the output node.
+  std::string op;              // kCall only.
+  std::vector<Argument> args;  // kOutput: the returned values.
   std::vector<std::pair<std::string, Argument>> attributes;  // Named arguments, in the order given.
   Type type;
   Provenance provenance;
-  int origin = -1;          // Position in the imported framework graph; -1 for nodes that a pass made.
+  int origin = -1;            // Position in the imported framework graph; -1 for nodes that a pass made.
   std::int64_t seq_dim = -1;  // kInput: the dim the user tagged as the sequence, -1 when not tagged. Prints "tag=1".
-  bool recompute = false;   // Joint and Planned forms: backward recomputes this value. Prints "checkpoint".
+  bool recompute = false;     // Joint and Planned forms: backward recomputes this value. Prints "checkpoint".
 
   bool is_input() const { return kind == Kind::kInput; }
   bool is_call() const { return kind == Kind::kCall; }
@@ -100,9 +109,9 @@ class Graph {
   Node* Find(std::string_view name) const;
   std::size_t size() const { return nodes_.size(); }
 
-  // All keep names unique: a taken name gets a suffix "_1", "_2", ...; characters that the text form does not allow in a
-  // name (letters, digits, "_" and "." are) become "_".
-  Node* AddInput(std::string name, Type type);  // After the last input.
+  // All keep names unique: a taken name gets a suffix "_1", "_2", ...; characters that the text form does not allow in
+  // a name (letters, digits, "_" and "." are) become "_".
+  Node* AddInput(std::string name, Type type);                                             // After the last input.
   Node* AddCall(std::string name, std::string op, std::vector<Argument> args, Type type);  // At the end.
   Node* SetOutput(std::vector<Argument> values);
   // `position` null: at the front, after the inputs (never between them). The new node takes over where a call at
@@ -121,7 +130,8 @@ class Graph {
     });
     return before - nodes_.size();
   }
-  // Every node reads `to` where it read `from`; `except` is left alone (the node made from `from`, usually `to` itself).
+  // Every node reads `to` where it read `from`; `except` is left alone (the node made from `from`, usually `to`
+  // itself).
   void ReplaceUses(Node* from, Node* to, const Node* except = nullptr);
   // The same for many values in one walk: who read a key reads its value, or what that is replaced by in turn. No
   // replacement may read its own key.

@@ -16,8 +16,8 @@ struct PrintOptions {
 //   hints {s0=128}
 //   divisible {s0 % 4}
 //   graph @layer(%q: f32[2, 8, s0@sp, 16] grad, %ids: i64[2, s0] tag=1) form=sharded {
-//     %o = aten.scaled_dot_product_attention(%q, %q, %q) {is_causal=true} : f32[2, 8, s0@sp, 16] grad  loc("model.py":41)
-//     return %o
+//     %o = aten.scaled_dot_product_attention(%q, %q, %q) {is_causal=true} : f32[2, 8, s0@sp, 16] grad
+//     loc("model.py":41) return %o
 //   }
 //
 // Types with layouts: `s0@sp` is a dim sharded as a whole; `(2, s0@sp, 3)` a dim of size s0*6 whose middle factor is

@@ -8,10 +8,11 @@
 
 namespace autosp {
 
-// Gives arguments for symbolic sizes: an integer for a constant, otherwise a value of type int(dim). Such values are built
-// from the int inputs that carry the symbols (or aten.sym_size.int of a tensor input one of whose dims is the symbol) with
-// sym.add, sym.mul, sym.floordiv, sym.mod, sym.max and sym.min; ceildiv(a, b) becomes floordiv(a + (b - 1), b). They all
-// stand right after the inputs, behind the sym nodes already there, so they may be read anywhere later; each is built once.
+// Gives arguments for symbolic sizes: an integer for a constant, otherwise a value of type int(dim). Such values are
+// built from the int inputs that carry the symbols (or aten.sym_size.int of a tensor input one of whose dims is the
+// symbol) with sym.add, sym.mul, sym.floordiv, sym.mod, sym.max and sym.min; ceildiv(a, b) becomes floordiv(a + (b -
+// 1), b). They all stand right after the inputs, behind the sym nodes already there, so they may be read anywhere
+// later; each is built once.
 //
 // While a builder is in use, inputs and sym nodes of the graph must not be removed.
 class SymBuilder {

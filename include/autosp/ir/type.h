@@ -33,10 +33,10 @@ enum class DType : std::uint8_t {
 #undef X
 };
 
-const char* ToString(DType dtype);                                  // "f32"
-const char* TorchName(DType dtype);                                 // "float32"
-std::optional<DType> DTypeFromString(std::string_view text);        // from "f32"
-std::optional<DType> DTypeFromTorchName(std::string_view text);     // from "float32"
+const char* ToString(DType dtype);                               // "f32"
+const char* TorchName(DType dtype);                              // "float32"
+std::optional<DType> DTypeFromString(std::string_view text);     // from "f32"
+std::optional<DType> DTypeFromTorchName(std::string_view text);  // from "float32"
 int ByteSize(DType dtype);
 bool IsFloating(DType dtype);  // float and complex: may carry a gradient
 

@@ -71,8 +71,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Expected {
  public:
-  Expected(T value) : state_(std::move(value)) {}                 // NOLINT: implicit on purpose
-  Expected(Status status) : state_(std::move(status)) {}          // NOLINT: implicit on purpose
+  Expected(T value) : state_(std::move(value)) {}                             // NOLINT: implicit on purpose
+  Expected(Status status) : state_(std::move(status)) {}                      // NOLINT: implicit on purpose
   Expected(Diagnostic diagnostic) : state_(Status(std::move(diagnostic))) {}  // NOLINT: implicit on purpose
 
   bool ok() const { return std::holds_alternative<T>(state_); }
@@ -92,10 +92,9 @@ class [[nodiscard]] Expected {
 #define AUTOSP_CONCAT_INNER(a, b) a##b
 #define AUTOSP_CONCAT(a, b) AUTOSP_CONCAT_INNER(a, b)
 // Returns the failing status of `expression` from the enclosing function.
-#define AUTOSP_RETURN_IF_ERROR(expression)                                  \
-  do {                                                                      \
-    if (::autosp::Status autosp_status_ = (expression); !autosp_status_.ok()) \
-      return autosp_status_;                                                \
+#define AUTOSP_RETURN_IF_ERROR(expression)                                                           \
+  do {                                                                                               \
+    if (::autosp::Status autosp_status_ = (expression); !autosp_status_.ok()) return autosp_status_; \
   } while (false)
 // AUTOSP_ASSIGN_OR_RETURN(auto x, F()): x = F() on success, else returns the status.
 #define AUTOSP_ASSIGN_OR_RETURN(declaration, expression) \

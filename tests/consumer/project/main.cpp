@@ -22,6 +22,7 @@ int main() {
   }
   autosp::CompileOptions options;
   options.pass.sequence_parallel_size = 2;
+  options.pass.outputs = "gathered";
   autosp::Expected<autosp::CompileResult> result = autosp::compile(*graph, options);
   if (!result || !result->partitioned) {
     std::fprintf(stderr, "%s\n", result ? "the graph was left as it was" : result.status().ToString().c_str());

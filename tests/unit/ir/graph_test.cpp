@@ -14,7 +14,8 @@ Type Vector() { return Type::Tensor(DType::kF32, {s0}); }
 
 std::string Names(const Graph& graph) {
   std::string names;
-  for (const auto& node : graph.nodes()) names += (names.empty() ? "" : " ") + (node->is_output() ? "return" : node->name);
+  for (const auto& node : graph.nodes())
+    names += (names.empty() ? "" : " ") + (node->is_output() ? "return" : node->name);
   return names;
 }
 

@@ -34,8 +34,8 @@ TEST(FirstDifference, NamesTheLines) {
   const Graph a = Read("graph @g(%x: f32[4]) { %y = aten.relu(%x) : f32[4] return %y }");
   const Graph b = Read("graph @g(%x: f32[4]) { %y = aten.neg(%x) : f32[4] loc(\"m.py\":1) return %y }");
   EXPECT_EQ(FirstDifference(a, a), (std::pair<std::string, std::string>()));
-  EXPECT_EQ(FirstDifference(a, b), (std::pair<std::string, std::string>("%y = aten.relu(%x) : f32[4]",
-                                                                       "%y = aten.neg(%x) : f32[4]")));
+  EXPECT_EQ(FirstDifference(a, b),
+            (std::pair<std::string, std::string>("%y = aten.relu(%x) : f32[4]", "%y = aten.neg(%x) : f32[4]")));
   const Graph c = Read("graph @g(%x: f32[4]) { return %x }");
   EXPECT_EQ(FirstDifference(a, c).second, "return %x");
 }

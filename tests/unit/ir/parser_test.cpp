@@ -34,24 +34,28 @@ TEST(Parser, SaysWhatWasExpectedAndFound) {
       {"graph @g() { %x = f() return }",
        R"(expected ":" before the type of a value, found "return" at line 1, column 23)"},
       {"graph @g() { %x = f() : f33[2] return }",
-       "expected a type (such as f32[2, s0], int(s0), float, boolean, none, opaque or a tuple), found \"f33\" at line 1, "
+       "expected a type (such as f32[2, s0], int(s0), float, boolean, none, opaque or a tuple), found \"f33\" at line "
+       "1, "
        "column 25"},
       {"graph @g(%x: f32[2, s0@tp]) { return }", R"(layouts are over the axis "sp", not "tp" at line 1, column 24)"},
       {"graph @g(%x: f32[2@sp, s0@sp]) { return }", "a second dim of this shape is sharded at line 1, column 24"},
       {"graph @g(%x: f32[2]{half}) { return }",
        R"(unknown layout "half"; expected whole, sum:sp, max:sp or min:sp at line 1, column 21)"},
       {"graph @g() form=local { return }",
-       "expected a form (captured, normalized, sharded, resharded, partitioned, lowered, joint or planned), found \"local\" "
+       "expected a form (captured, normalized, sharded, resharded, partitioned, lowered, joint or planned), found "
+       "\"local\" "
        "at line 1, column 17"},
       {"graph @g() { %x = f(\"a) : none\n return }", "this string has no closing quote at line 1, column 21"},
       {"graph @g() { %x = f(\"\\q\") : none return }",
        R"(unknown escape; expected one of \" \\ \n \t \r \xHH at line 1, column 22)"},
       {"graph @g() { %x = f(99999999999999999999) : none return }",
        "the number does not fit into 64 bits at line 1, column 21"},
-      {"graph @g() { %x = f(1e999) : none return }", "the number does not fit into a 64-bit float at line 1, column 21"},
+      {"graph @g() { %x = f(1e999) : none return }",
+       "the number does not fit into a 64-bit float at line 1, column 21"},
       {"graph @g() { %x = f(3abc) : none return }", "this number runs into a word at line 1, column 21"},
       {"mesh @m = {\"sp\"=0} graph @g() { return }", "mesh axis \"sp\" has size 0, not 1 or more at line 1, column 12"},
-      {"graph @g() { return } graph", R"(expected the end of the text after a graph, found "graph" at line 1, column 23)"},
+      {"graph @g() { return } graph",
+       R"(expected the end of the text after a graph, found "graph" at line 1, column 23)"},
       {"graph @g() { \x02 }",
        R"(expected "%" before the name of a value, or "return", found "\x02" at line 1, column 14)"},
   };
@@ -68,7 +72,8 @@ TEST(Parser, ErrorsCarryTheSource) {
 }
 
 TEST(Parser, BlanksAndCommentsDoNotMatter) {
-  auto graph = Parse("// head\r\ngraph@g(%x:f32[s0,2]{whole}grad tag=0)form=sharded{//c\n%y=\"f\"(%x,\"//\"){a=1}:none return%y,%x}");
+  auto graph = Parse(
+      "// head\r\ngraph@g(%x:f32[s0,2]{whole}grad tag=0)form=sharded{//c\n%y=\"f\"(%x,\"//\"){a=1}:none return%y,%x}");
   ASSERT_TRUE(graph.ok()) << graph.status().ToString();
   EXPECT_EQ(Print(*graph),
             "graph @g(%x: f32[s0, 2]{whole} grad tag=0) form=sharded {\n  %y = f(%x, \"//\") {a=1} : none\n"
@@ -76,7 +81,8 @@ TEST(Parser, BlanksAndCommentsDoNotMatter) {
 }
 
 TEST(Parser, NamesMayLookLikeWordsOfTheGrammar) {
-  const char* text = "graph @graph(%return: int(max), %f32: none) {\n  %0 = none(%return, %f32) : int(max(max, 2))\n  return %0\n}\n";
+  const char* text =
+      "graph @graph(%return: int(max), %f32: none) {\n  %0 = none(%return, %f32) : int(max(max, 2))\n  return %0\n}\n";
   auto graph = Parse(text);
   ASSERT_TRUE(graph.ok()) << graph.status().ToString();
   EXPECT_EQ(Print(*graph), text);

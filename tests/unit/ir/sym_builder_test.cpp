@@ -70,7 +70,8 @@ TEST(SymBuilder, RefusesSymbolsThatNoInputCarries) {
   auto argument = SymBuilder(graph).Materialize(Dim::Symbol("s1") * Dim::Symbol("u0"));
   ASSERT_FALSE(argument.ok());
   EXPECT_EQ(argument.status().diagnostics()[0].code, DiagnosticCode::kUnsupportedSymbol);
-  EXPECT_EQ(argument.status().diagnostics()[0].message, "no input of the graph carries the symbol u0 of the size s1*u0");
+  EXPECT_EQ(argument.status().diagnostics()[0].message,
+            "no input of the graph carries the symbol u0 of the size s1*u0");
   EXPECT_EQ(graph.size(), 6u);  // Nothing was built on the way.
 }
 

@@ -48,10 +48,11 @@ TEST(Layout, EqualityAndText) {
 }
 
 TEST(Type, TextReadsBack) {
-  for (const char* text : {"f32[]", "bf16[2, s0*2 + 1, 64] grad", "f32[2, 64]{whole}", "f32[2, s0@sp, 64]",
-                           "f32[s0*6]", "f32[(2, s0@sp, 3)] grad", "f32[(2, s0@sp, 3)=s0]", "f32[2]{sum:sp} grad",
-                           "f32[2]{dim 4: s0@sp}", "i64[1]{max:sp} device=cuda:0", "int(s0*2)", "float", "boolean", "none",
-                           "opaque", "(f32[2], (i64[s0], none))", "()", "f8e4m3[ceildiv(s0, 4)] device=\"a b\""}) {
+  for (const char* text :
+       {"f32[]", "bf16[2, s0*2 + 1, 64] grad", "f32[2, 64]{whole}", "f32[2, s0@sp, 64]", "f32[s0*6]",
+        "f32[(2, s0@sp, 3)] grad", "f32[(2, s0@sp, 3)=s0]", "f32[2]{sum:sp} grad", "f32[2]{dim 4: s0@sp}",
+        "i64[1]{max:sp} device=cuda:0", "int(s0*2)", "float", "boolean", "none", "opaque", "(f32[2], (i64[s0], none))",
+        "()", "f8e4m3[ceildiv(s0, 4)] device=\"a b\""}) {
     auto type = ParseType(text);
     ASSERT_TRUE(type.ok()) << text << type.status().ToString();
     const std::string printed = Print(*type);

@@ -33,8 +33,9 @@ TEST(Verifier, AcceptsGoodGraphs) {
   EXPECT_THAT(Breaches("graph @g(%x: f32[s0]) { %y = aten.relu_(%x) : f32[s0] return %y }"), ElementsAre());
   EXPECT_THAT(Breaches("graph @g(%x: f32[s0@sp]) form=sharded { %y = aten.__and__(%x) : f32[s0@sp] return %y }"),
               ElementsAre());
-  EXPECT_THAT(Breaches("graph @g(%x: f32[s0@sp]) form=resharded { %y = autosp.all_gather(%x) : f32[s0]{whole} return %y }"),
-              ElementsAre());
+  EXPECT_THAT(
+      Breaches("graph @g(%x: f32[s0@sp]) form=resharded { %y = autosp.all_gather(%x) : f32[s0]{whole} return %y }"),
+      ElementsAre());
   EXPECT_THAT(Breaches("graph @g(%x: f32[4]) form=planned { %y = aten.relu(%x) : f32[4] checkpoint return %y }"),
               ElementsAre());
 }
@@ -47,12 +48,13 @@ TEST(Verifier, ListsEveryStructuralBreach) {
   Node* b = graph.AddCall("b", "", {stranger}, Type::Tuple({}));
   a->args = {b, static_cast<Node*>(nullptr)};
   x->name = "renamed";
-  EXPECT_THAT(Breaches(graph), ElementsAre("the graph has 0 output nodes, not 1 (form captured)",
-                                           "%renamed is not found by its name: it was renamed in place (form captured)",
-                                           "%a reads %b, which does not stand before it (form captured)",
-                                           "%a reads a null value (form captured)", "%b has no operation (form captured)",
-                                           "%b reads a value that is not in the graph (form captured)",
-                                           "the tuple %b has no elements (form captured)"));
+  EXPECT_THAT(Breaches(graph),
+              ElementsAre("the graph has 0 output nodes, not 1 (form captured)",
+                          "%renamed is not found by its name: it was renamed in place (form captured)",
+                          "%a reads %b, which does not stand before it (form captured)",
+                          "%a reads a null value (form captured)", "%b has no operation (form captured)",
+                          "%b reads a value that is not in the graph (form captured)",
+                          "the tuple %b has no elements (form captured)"));
 }
 
 TEST(Verifier, NamesAndInputs) {
@@ -72,7 +74,8 @@ TEST(Verifier, NamesAndInputs) {
 TEST(Verifier, LayoutsBelongToTheirForms) {
   EXPECT_THAT(Breaches("graph @g(%x: f32[s0@sp]) { return %x }"),
               ElementsAre("%x has the layout sharded(0) in a form without layouts (form captured)"));
-  EXPECT_THAT(Breaches("graph @g(%x: f32[s0]) form=sharded { return %x }"), ElementsAre("%x has no layout (form sharded)"));
+  EXPECT_THAT(Breaches("graph @g(%x: f32[s0]) form=sharded { return %x }"),
+              ElementsAre("%x has no layout (form sharded)"));
   EXPECT_THAT(Breaches("graph @g(%x: (i64[2]{whole}, f32[s0])) form=sharded { return %x }"),
               ElementsAre("%x has no layout (form sharded)"));
   EXPECT_THAT(Breaches("graph @g(%x: f32[(2, s0@sp, 3)=s0]) form=resharded { return %x }"),
@@ -85,8 +88,8 @@ TEST(Verifier, LayoutsBelongToTheirForms) {
 
 TEST(Verifier, OperationsBelongToTheirForms) {
   const auto with_op = [](std::string_view form, std::string_view call, std::string_view suffix) {
-    return Breaches("graph @g(%x: f32[2]" + std::string(suffix) + ") form=" + std::string(form) + " { %y = " +
-                    std::string(call) + " : f32[2]" + std::string(suffix) + " return %y }");
+    return Breaches("graph @g(%x: f32[2]" + std::string(suffix) + ") form=" + std::string(form) +
+                    " { %y = " + std::string(call) + " : f32[2]" + std::string(suffix) + " return %y }");
   };
   EXPECT_THAT(with_op("captured", "autosp.all_reduce(%x)", ""),
               ElementsAre("autosp.all_reduce does not belong in this form (form captured)"));
