@@ -8,8 +8,8 @@ namespace autosp {
 namespace {
 
 // Libraries whose ops have no effects beyond those that HasEffect looks for.
-constexpr std::array<std::string_view, 8> kKnownLibraries = {"aten", "autosp",           "prims",
-                                                             "sym",  "_c10d_functional", "_c10d_functional_autograd"};
+constexpr std::array<std::string_view, 8> kKnownLibraries = {
+    "aten", "autosp", "autosp_fx", "autosp_rt", "prims", "sym", "_c10d_functional", "_c10d_functional_autograd"};
 
 // Ops whose name alone does not show that they draw random numbers.
 constexpr std::array<std::string_view, 12> kRandomOps = {"binomial",      "feature_dropout",  "feature_alpha_dropout",

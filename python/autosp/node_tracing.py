@@ -355,5 +355,8 @@ def _fake_of(value: Any) -> Any:
 
 def _without_grad(value: Any, copy: bool = False) -> Any:
     if isinstance(value, torch.Tensor) and (copy or value.requires_grad):
-        return value.detach()
+        plain = value.detach()
+        if getattr(value, "item_memo", None) is not None:  # The number that a 0-dim input stands for.
+            plain.item_memo = value.item_memo
+        return plain
     return value

@@ -5,10 +5,11 @@
                                                         backend is called a second time (TensorifyScalarRestartAnalysis)
      torch.fx.experimental._config.use_duck_shape=False otherwise a batch as large as the sequence gets its symbol
    Dynamo enters `backend.backend_ctx_ctor()` around every call of a compiled function, but looks the attribute up on
-   the object that torch.compile wraps around a backend (`torch._TorchCompileWrapper`), which does not forward it.
-   `install_tracing_config` gives that class the missing property; it answers for backends marked by `mark_backend`
-   alone, so no other backend behaves differently, and the settings are back as soon as the call returns. Where it
-   cannot act (a backend function that merely calls ours) the results are the same: the backend runs twice.
+   the objects that are wrapped around a backend (torch._TorchCompileWrapper in a WrapBackendDebug), which do not
+   forward it. `install_tracing_config` gives the outer one the missing attribute; it answers for backends marked by
+   `mark_backend` alone, so no other backend behaves differently, and the settings are back as soon as the call
+   returns. Where it cannot act (a backend function that merely calls ours) the results are the same, and the backend
+   may run twice.
 2. `exceptions_unwrapped`: Dynamo turns an exception of a backend into BackendCompilerFailed unless it is a
    `ShortenTraceback` (torch/_dynamo/output_graph.py, call_user_compiler; convert_frame.py lets it pass too). So what
    leaves the backend is an AutoSPError that is also a ShortenTraceback.
@@ -48,21 +49,23 @@ def mark_backend(backend: Callable) -> Callable:
 
 
 def install_tracing_config() -> None:
-    """Lets torch.compile find the `backend_ctx_ctor` of a backend marked by `mark_backend`; does nothing twice."""
-    wrapper = torch._TorchCompileWrapper
-    if hasattr(wrapper, "backend_ctx_ctor"):
-        return
+    """Lets Dynamo find the `backend_ctx_ctor` of a backend marked by `mark_backend`; does nothing the second time."""
+    from torch._dynamo.repro.after_dynamo import WrapBackendDebug
 
-    def backend_ctx_ctor(self):
-        backend = getattr(self, "compiler_fn", None)
-        while isinstance(backend, functools.partial):
-            backend = backend.func
-        constructor = getattr(backend, "backend_ctx_ctor", None)
-        if constructor is not tracing_config:
+    if "backend_ctx_ctor" not in WrapBackendDebug.__dict__:
+        WrapBackendDebug.backend_ctx_ctor = _ForwardedContext()
+
+
+class _ForwardedContext:
+    """A class attribute that an instance's own attribute overrides, as if it were not there for other backends."""
+
+    def __get__(self, wrapper: Any, owner: type | None = None) -> Any:
+        backend = getattr(wrapper, "_torchdynamo_orig_backend", None)
+        while isinstance(backend, (functools.partial, torch._TorchCompileWrapper)):
+            backend = backend.func if isinstance(backend, functools.partial) else backend.compiler_fn
+        if getattr(backend, "backend_ctx_ctor", None) is not tracing_config:
             raise AttributeError("backend_ctx_ctor")
-        return constructor
-
-    wrapper.backend_ctx_ctor = property(backend_ctx_ctor)
+        return tracing_config
 
 
 @functools.cache

@@ -54,7 +54,8 @@ CompileOptions ReadOptions(const std::string& pipeline, py::dict options, const 
   TakeOption(options, "rules", result.extra_rules, problems);
   TakeOption(options, "observer", observer, problems);
   for (const auto& [key, value] : options) {
-    if (!value.is_none()) problems.Append(SetOption(result.pass, std::string(py::str(key)), std::string(py::str(value))));
+    if (!value.is_none())
+      problems.Append(SetOption(result.pass, std::string(py::str(key)), std::string(py::str(value))));
   }
   RaiseIfError(problems);
   return result;

@@ -69,8 +69,9 @@ class Exporter {
   py::object CreateAttribute(const Node& node, const Origin* origin) {
     const std::string* path = node.args.empty() ? nullptr : node.args[0].get<std::string>();
     if (path == nullptr || source_.root.is_none()) {
-      return Problem(DiagnosticCode::kInvalidGraph, node,
-                     "the attribute of " + node.name + " is unknown: the graph has no module that it was imported from");
+      return Problem(
+          DiagnosticCode::kInvalidGraph, node,
+          "the attribute of " + node.name + " is unknown: the graph has no module that it was imported from");
     }
     return create_node_("get_attr", *path, py::tuple(), py::dict(), node.name, TypeExpression(origin));
   }
@@ -120,8 +121,8 @@ class Exporter {
     if (const Node* value = argument.node()) {
       const auto found = nodes_.find(value);
       if (found != nodes_.end()) return found->second;
-      return Problem(DiagnosticCode::kInvalidGraph, node, node.name + " reads %" + value->name +
-                                                              ", which is not computed before it");
+      return Problem(DiagnosticCode::kInvalidGraph, node,
+                     node.name + " reads %" + value->name + ", which is not computed before it");
     }
     if (const auto* items = argument.list()) return ConvertList(node, *items, old);
     if (const auto* slice = argument.get<std::shared_ptr<Argument::Slice>>()) {
@@ -182,11 +183,11 @@ class Exporter {
     PyObject_SetAttr(fx.ptr(), meta_.ptr(), meta.ptr());
   }
 
-  // A new node belongs to the source line of the nearest value that it reads, ...
+  // A new node belongs to the source line of the nearest value that it reads (an input is not computed anywhere), ...
   void LocateFromOperands(const Node& node, const py::object& fx) {
     const std::vector<Node*> operands = node.operands();
     for (auto operand = operands.rbegin(); operand != operands.rend(); ++operand) {
-      const auto found = nodes_.find(*operand);
+      const auto found = (*operand)->is_input() ? nodes_.end() : nodes_.find(*operand);
       if (found != nodes_.end() && !found->second.is_none() && CopyLocation(found->second, fx)) return;
     }
     if (!node.is_output()) unlocated_.push_back(&node);
@@ -224,7 +225,8 @@ class Exporter {
   py::object MakeModule() {
     const bool parsed = source_.root.is_none();
     const py::object root = parsed ? torch_.attr("nn").attr("Module")() : source_.root;
-    const py::object name = parsed ? py::object(py::str("GraphModule")) : py::object(root.attr("__class__").attr("__name__"));
+    const py::object name =
+        parsed ? py::object(py::str("GraphModule")) : py::object(root.attr("__class__").attr("__name__"));
     const py::object module = fx_.attr("GraphModule")(root, graph_, name);  // compiles the code
     if (!parsed) {
       const py::dict meta = py::getattr(root, "meta", py::dict());

@@ -46,8 +46,12 @@ class Importer {
     const py::list nodes(result_.root.attr("graph").attr("nodes"));
     const py::str op = Intern("op");
     for (const py::handle node : nodes) {
-      FxNode fx{node.ptr(), py::cast<std::string>(Attr(node.ptr(), name_)), Attr(node.ptr(), target_),
-                Attr(node.ptr(), args_), Attr(node.ptr(), kwargs_), Attr(node.ptr(), meta_)};
+      FxNode fx{node.ptr(),
+                py::cast<std::string>(Attr(node.ptr(), name_)),
+                Attr(node.ptr(), target_),
+                Attr(node.ptr(), args_),
+                Attr(node.ptr(), kwargs_),
+                Attr(node.ptr(), meta_)};
       ImportNode(py::cast<std::string>(Attr(node.ptr(), op)), fx);
     }
     RaiseIfError(problems_);
@@ -119,8 +123,8 @@ class Importer {
     for (const Argument& argument : args) {
       ForEachNode(argument, [&](const Node* node) { tensor = tensor || node->type.is_tensor(); });
     }
-    return !tensor && (type.kind == Type::Kind::kInt || type.kind == Type::Kind::kFloat ||
-                       type.kind == Type::Kind::kBool);
+    return !tensor &&
+           (type.kind == Type::Kind::kInt || type.kind == Type::Kind::kFloat || type.kind == Type::Kind::kBool);
   }
 
   void ImportAttribute(const FxNode& fx) {

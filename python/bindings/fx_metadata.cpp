@@ -80,7 +80,7 @@ TypeReader::TypeReader(SizeReader& sizes)
   tensor_type_ = torch.attr("Tensor");
   sym_float_type_ = torch.attr("SymFloat");
   sym_bool_type_ = torch.attr("SymBool");
-#define X(name, text, torch_name, bytes)                              \
+#define X(name, text, torch_name, bytes) \
   if (py::hasattr(torch, torch_name)) dtypes_[torch.attr(torch_name).ptr()] = DType::name;
   AUTOSP_DTYPES(X)
 #undef X

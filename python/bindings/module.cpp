@@ -94,14 +94,17 @@ void BindGraph(py::module_& module) {
       .def_static("parse", &ParseGraph, py::arg("text"), py::arg("source_name") = "<text>", py::arg("axis") = "sp")
       .def("export_fx", &ExportFx, py::arg("groups") = std::map<std::string, std::string>(),
            "A new torch.fx.GraphModule; `groups` maps a mesh axis to the name of its process group.")
-      .def("print", [](const FxGraph& graph, bool locations) { return Print(graph.graph, {locations}); },
-           py::arg("locations") = true)
+      .def(
+          "print", [](const FxGraph& graph, bool locations) { return Print(graph.graph, {locations}); },
+          py::arg("locations") = true)
       .def("hash", [](const FxGraph& graph) { return HashText(graph.graph); })
-      .def("verify", [](const FxGraph& graph) { RaiseIfError(Verify(graph.graph)); },
-           "Raises AutoSPError when the graph breaks a rule of its form.")
+      .def(
+          "verify", [](const FxGraph& graph) { RaiseIfError(Verify(graph.graph)); },
+          "Raises AutoSPError when the graph breaks a rule of its form.")
       .def("clone", &FxGraph::Clone)
-      .def("hints", [](const FxGraph& graph) { return graph.graph.hints(); },
-           "The value that the example inputs gave to each symbol.")
+      .def(
+          "hints", [](const FxGraph& graph) { return graph.graph.hints(); },
+          "The value that the example inputs gave to each symbol.")
       .def("divisible", &Divisible, "Facts (dim, divisor) that every run of the graph must satisfy.")
       .def("divisible_checks", &DivisibleChecks, "Those facts that one int input decides: (input position, divisor).")
       .def("divisible_unchecked", &DivisibleUnchecked, "Those facts that no single int input decides.")

@@ -29,9 +29,8 @@ py::list DiagnosticCodes() {
 py::tuple MakeDiagnostic(int code, std::string message, std::vector<std::string> notes, std::string hint,
                          std::string file, int line, std::string function, std::string subject) {
   const auto& codes = AllDiagnosticCodes();
-  const bool known = std::any_of(codes.begin(), codes.end(), [&](const DiagnosticCodeInfo& info) {
-    return static_cast<int>(info.code) == code;
-  });
+  const bool known = std::any_of(codes.begin(), codes.end(),
+                                 [&](const DiagnosticCodeInfo& info) { return static_cast<int>(info.code) == code; });
   if (!known) throw py::value_error("no diagnostic has the code " + std::to_string(code));
   Diagnostic diagnostic;
   diagnostic.code = static_cast<DiagnosticCode>(code);

@@ -85,8 +85,8 @@ std::optional<Dim> SizeReader::ConvertUncached(PyObject* expression) {
     const auto value = Int64(Attr(expression, p_).ptr());
     return value ? std::optional<Dim>(*value) : std::nullopt;
   }
-  static constexpr const char* kFunctions[] = {"Add", "Mul", "Pow", "PowByNatural", "FloorDiv", "CleanDiv",
-                                               "Mod", "PythonMod", "Max", "Min"};
+  static constexpr const char* kFunctions[] = {"Add",      "Mul", "Pow",       "PowByNatural", "FloorDiv",
+                                               "CleanDiv", "Mod", "PythonMod", "Max",          "Min"};
   bool known = false;
   for (const char* function : kFunctions) known = known || kind == function;
   const py::object operands = known ? AttrOrNothing(expression, args_) : py::object();

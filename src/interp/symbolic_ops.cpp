@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,6 +39,9 @@ double AsDouble(const c10::IValue& value) {
 c10::IValue Unary(const std::string& op, std::string_view name, const c10::IValue& a) {
   if (name == "neg") return a.isInt() ? c10::IValue(-a.toInt()) : c10::IValue(-a.toDouble());
   if (name == "pos") return a;
+  if (name == "abs") return a.isInt() ? c10::IValue(std::abs(a.toInt())) : c10::IValue(std::fabs(a.toDouble()));
+  // To even, as Python does.
+  if (name == "round") return a.isInt() ? a : c10::IValue(static_cast<std::int64_t>(std::nearbyint(a.toDouble())));
   if (name == "not") return a.isInt() ? a.toInt() == 0 : a.toDouble() == 0;
   if (name == "float") return AsDouble(a);
   if (name == "int" || name == "trunc") return static_cast<std::int64_t>(AsDouble(a));
@@ -62,8 +66,12 @@ c10::IValue Binary(const std::string& op, std::string_view name, const c10::IVal
     if (name == "floordiv") return FloorDivide(a.toInt(), b.toInt());
     if (name == "ceildiv") return -FloorDivide(-a.toInt(), b.toInt());
     if (name == "mod") return a.toInt() - b.toInt() * FloorDivide(a.toInt(), b.toInt());
-    if (name == "and") return a.toInt() != 0 && b.toInt() != 0;
-    if (name == "or") return a.toInt() != 0 || b.toInt() != 0;
+    if (name == "and") return a.toInt() & b.toInt();
+    if (name == "or") return a.toInt() | b.toInt();
+    if (name == "xor") return a.toInt() ^ b.toInt();
+    const bool shifts = b.toInt() >= 0 && b.toInt() < 63;
+    if (name == "lshift" && shifts) return a.toInt() * (std::int64_t{1} << b.toInt());
+    if (name == "rshift" && shifts) return FloorDivide(a.toInt(), std::int64_t{1} << b.toInt());
   } else {
     if (Arithmetic(name, AsDouble(a), AsDouble(b), result)) return result;
     if (name == "floordiv") return std::floor(AsDouble(a) / AsDouble(b));
@@ -71,27 +79,47 @@ c10::IValue Binary(const std::string& op, std::string_view name, const c10::IVal
   throw ExecutionError("the simulator does not know the operation " + op + " of two operands");
 }
 
+// Numbers, and those inside of lists (sym.sum takes one list); a truth value counts as 0 or 1, as in Python.
+void Flatten(const std::string& op, const c10::IValue& value, std::vector<c10::IValue>& operands) {
+  if (value.isList()) {
+    for (const c10::IValue& element : value.toListRef()) Flatten(op, element, operands);
+  } else if (value.isBool()) {
+    operands.emplace_back(static_cast<std::int64_t>(value.toBool()));
+  } else if (value.isInt() || value.isDouble()) {
+    operands.push_back(value);
+  } else {
+    throw ExecutionError(op + " wants numbers, not " + DescribeValue(value));
+  }
+}
+
+bool BothAreBool(const Node& node, const RankScope& scope) {
+  for (const Argument& argument : node.args) {
+    if (!EvaluateArgument(argument, scope).isBool()) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 c10::IValue EvaluateSymbolic(const Node& node, const RankScope& scope) {
   const std::string_view name = std::string_view(node.op).substr(std::string_view("sym.").size());
   std::vector<c10::IValue> operands;
-  for (const Argument& argument : node.args) {
-    c10::IValue value = EvaluateArgument(argument, scope);
-    if (value.isBool()) value = static_cast<std::int64_t>(value.toBool());
-    if (!value.isInt() && !value.isDouble()) {
-      throw ExecutionError(node.op + " wants numbers, not " + DescribeValue(value));
-    }
-    operands.push_back(std::move(value));
+  for (const Argument& argument : node.args) Flatten(node.op, EvaluateArgument(argument, scope), operands);
+  if (operands.empty()) throw ExecutionError(node.op + " wants operands");
+  if (name == "ite" && operands.size() == 3) return operands[AsDouble(operands[0]) != 0 ? 1 : 2];
+  const bool is_logic = name == "and" || name == "or" || name == "xor";
+  if (is_logic && operands.size() == 2 && BothAreBool(node, scope)) {
+    return Binary(node.op, name, operands[0], operands[1]).toInt() != 0;
   }
-  if (operands.size() == 1) return Unary(node.op, name, operands[0]);
-  if (operands.size() < 2) throw ExecutionError(node.op + " wants operands");
-  c10::IValue result = operands[0];
-  // max and min take any number of operands; the others are met with two.
-  if (operands.size() > 2 && name != "max" && name != "min") {
+  const bool any_number = name == "max" || name == "min" || name == "sum";
+  if (operands.size() == 1 && !any_number) return Unary(node.op, name, operands[0]);
+  if (operands.size() > 2 && !any_number) {
     throw ExecutionError(node.op + " wants one or two operands, not " + std::to_string(operands.size()));
   }
-  for (std::size_t i = 1; i < operands.size(); ++i) result = Binary(node.op, name, result, operands[i]);
+  c10::IValue result = operands[0];
+  for (std::size_t i = 1; i < operands.size(); ++i) {
+    result = Binary(node.op, name == "sum" ? "add" : name, result, operands[i]);
+  }
   return result;
 }
 

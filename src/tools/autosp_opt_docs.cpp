@@ -142,7 +142,7 @@ std::string RulesPage(const RuleTable& rules) {
       "- `; bias p`: `p` is added once; where it is given, the reduced factors are needed whole.\n"
       "- `@name`: a function, for operations whose factors depend on arguments or shapes.\n\n"
       "An operation without a row that meets a sharded operand is refused (ASP0201), never guessed. Add rows with "
-      "`autosp.register_rule(name, parameters, rule)` or `autosp-opt --rules FILE`, one `name(parameters): rule` per "
+      "`autosp.register_rule(name, rule, parameters)` or `autosp-opt --rules FILE`, one `name(parameters): rule` per "
       "line, `#` "
       "starts a "
       "comment:\n\n"

@@ -182,7 +182,7 @@ def answers():
     def of(ranks):
         if ranks not in known:
             cases = {name: {**BASE, **changes} for name, (sizes, changes) in CASES.items() if ranks in sizes}
-            results = launch(__file__, "run_cases", ranks, {"cases": cases}, timeout=1500)
+            results = launch(__file__, "run_cases", ranks, {"cases": cases}, timeout=3600)
             known[ranks] = [result.value for result in results]
         return known[ranks]
 

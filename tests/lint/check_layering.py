@@ -78,7 +78,8 @@ def check_include(file: pathlib.Path, room: str, name: str, quoted: bool, passes
 
 def main() -> int:
     passes = pass_stems()
-    files = sorted(f for top in ("include", "src", "passes", "python") for f in (ROOT / top).rglob("*") if f.suffix in {".h", ".cpp"})
+    folders = [ROOT / top for top in ("include", "src", "passes", "python")]
+    files = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in {".h", ".cpp"})
     found = 0
     for file in files:
         room = room_of(file)

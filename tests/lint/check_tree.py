@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TOP_LEVEL = {"CMakeLists.txt", "include", "src", "passes", "python", "tests", "benchmarks", "docs", "README.md", "LICENSE"}
+TOP_LEVEL = set("CMakeLists.txt include src passes python tests benchmarks docs README.md LICENSE".split())
 # A rule, and the text that a line must not contain.
 FORBIDDEN = [
     ("a path of one machine", re.compile(r"(?<![\w.])/(?:work|root|home)/\w")),
@@ -17,9 +17,8 @@ TEXT = {".h", ".cpp", ".def", ".py", ".sh", ".txt", ".cmake", ".md", ".toml", ".
 
 def project_files() -> list[pathlib.Path]:
     try:
-        listing = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return []  # an exported tree without git
     return sorted(ROOT / name for name in listing.stdout.splitlines() if (ROOT / name).is_file())

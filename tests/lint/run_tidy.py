@@ -17,6 +17,8 @@ CACHE = ROOT / ".cache" / "tidy"
 INCLUDE = re.compile(rb'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 # Torch's headers take clang a minute per file; the plain compiler's warnings have to do there.
 SOURCES = re.compile(r"^(src/(support|ir|sharding|analysis|pass)/|passes/|src/tools/autosp_opt)")
+FINDING = re.compile(r"^(?=/\S+:\d+:\d+: (?:error|warning))", re.MULTILINE)
+NOISE = re.compile(r"^(?:\d+ warnings?.* generated|\d+ warnings treated as|Suppressed |Use -header-filter).*\n", re.MULTILINE)
 
 
 class Sources:
@@ -91,8 +93,7 @@ def main() -> int:
                 stale[file].touch()
             else:
                 failed += 1
-                output = re.sub(r"^.*warnings? (generated|treated as errors?)\..*\n|^Suppressed .*\n|^Use -header-filter.*\n", "", output, flags=re.MULTILINE)
-                findings = [f for f in re.split(r"^(?=/\S+:\d+:\d+: (?:error|warning))", output, flags=re.MULTILINE) if f not in printed]
+                findings = [finding for finding in FINDING.split(NOISE.sub("", output)) if finding not in printed]
                 printed.update(findings)
                 print("".join(findings), end="", flush=True)
     print(f"clang-tidy: {len(commands)} files, {len(stale)} examined, {failed} with findings")

@@ -141,19 +141,17 @@ def test_labels_and_inputs_may_be_one_tensor():
     assert sum(not name.startswith(("l_self_", "s")) for name in names) == 1
 
 
-def test_float_hyperparameters_do_not_compile_twice():
-    model = tiny_llama()
-    capturing = check(model, list(model.parameters()), **token_batch(2, 32))
-    assert len(capturing.graphs) == 1
-    assert not any("item" in target for target in capturing.targets())
-
-
-def test_without_the_tracing_settings_the_results_are_the_same():
-    model = tiny_llama()
+@pytest.mark.parametrize("marked", [True, False])
+def test_float_hyperparameters_compile_once_and_are_right_in_any_case(marked):
+    """With dynamic=True Dynamo makes floats inputs, and one symbol of two equal sizes, unless told otherwise."""
+    model, capturing = tiny_llama(1), Capturing(marked=marked)
     batch = token_batch(24, 24)
-    for tensor in batch.values():
-        torch._dynamo.mark_dynamic(tensor, 0)
-    check(model, list(model.parameters()), capturing=Capturing(marked=False), **batch)
+    compiled = torch.compile(model, backend=capturing.backend, fullgraph=True, dynamic=True)
+    result = gradients(compiled, list(model.parameters()), **batch)
+    assert_bitwise_equal(result, gradients(model, list(model.parameters()), **batch))
+    if marked:
+        assert len(capturing.graphs) == 1
+        assert not any("item" in target for target in capturing.targets())
 
 
 def test_gradient_switches_stay_where_they_are():

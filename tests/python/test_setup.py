@@ -28,7 +28,11 @@ def load(path):
     "command, environment, sentence",
     [
         ("./tests/run.sh --slow", {}, "unknown argument '--slow': known are --quick, -k PATTERN and --help"),
-        ("./benchmarks/autosp/run_autosp.sh", {"AUTOSP_PYTHON": "/nowhere/python"}, "AUTOSP_PYTHON=/nowhere/python is not a program"),
+        (
+            "./benchmarks/autosp/run_autosp.sh",
+            {"AUTOSP_PYTHON": "/nowhere/python"},
+            "AUTOSP_PYTHON=/nowhere/python is not a program",
+        ),
         ("source tests/setup/setup.sh; AUTOSP_REQUIRED_MB=999999999; _check_disk", {}, "too little disk space"),
         (
             "source tests/setup/setup.sh; autosp_choose_python; autosp_ensure_build train",
@@ -73,7 +77,8 @@ def test_the_backend_is_an_entry_point(tmp_path):
     ],
 )
 def test_the_layering_lint(tmp_path, monkeypatch, capsys, room, line, problem):
-    files = {"include/autosp/pass/pass.h": "", "include/autosp/sharding/rule.h": "", "passes/split_loss.h": "", "passes/merge_loss.h": ""}
+    headers = ("include/autosp/pass/pass.h", "include/autosp/sharding/rule.h", "passes/split_loss.h", "passes/merge_loss.h")
+    files = dict.fromkeys(headers, "")
     files["passes/passes.def"] = 'AUTOSP_PASS(A, "split-loss")\nAUTOSP_PASS(B, "merge-loss")\n'
     for name, text in {**files, room: line + "\n"}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

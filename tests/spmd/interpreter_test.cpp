@@ -66,12 +66,19 @@ graph @g(%n: int(s0), %twice: int(s0*2), %x: f64[s0, 3]) {
   %f = sym.floordiv(%e, 2) : int(floordiv(2 - s0, 2))
   %g = sym.neg(%f) : int(0 - floordiv(2 - s0, 2))
   %h = sym.truediv(%n, 2) : float
-  return %a, %b, %c, %d, %f, %g, %h
+  %i = sym.sum([%n, %n, 1]) : int(s0*2 + 1)
+  %big = sym.gt(%n, 3) : boolean
+  %even = sym.eq(%c, 2) : boolean
+  %both = sym.and(%big, %even) : boolean
+  %chosen = sym.ite(%both, 1, 2) : int(2)
+  %shifted = sym.lshift(%n, 2) : int(s0*4)
+  return %a, %b, %c, %d, %f, %g, %i, %chosen, %shifted, %h, %both
 })", {{"x", at::ones({5, 3}, F64())}});
   ASSERT_TRUE(result.ok()) << result.status().ToString();
-  const std::vector<std::int64_t> expected = {15, 7, 3, 5, -2, 2};
+  const std::vector<std::int64_t> expected = {15, 7, 3, 5, -2, 2, 11, 2, 20};
   for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(result->outputs[0][i].toInt(), expected[i]) << i;
-  EXPECT_EQ(result->outputs[0][6].toDouble(), 2.5);
+  EXPECT_EQ(result->outputs[0][9].toDouble(), 2.5);
+  EXPECT_FALSE(result->outputs[0][10].toBool());
 }
 
 TEST(Interpreter, SwitchesGradientsAndPutsThemBack) {

@@ -23,7 +23,8 @@ Expected<Reduction> ReductionFromString(std::string_view text);  // kBadOption l
 // order.
 //
 // A failure is kCollectiveFailed, or kRankTimeout once the deadline has passed; the message names the op, group, rank,
-// bytes and deadline and carries the library's own text. A group that has failed once stays failed.
+// bytes and deadline and carries the library's own text. Make no further calls on a group that has failed: its ranks no
+// longer agree on what comes next.
 class Communicator {
  public:
   virtual ~Communicator() = default;

@@ -1,17 +1,21 @@
 #include <autosp/ir/parser.h>
 #include <autosp/ir/printer.h>
+#include <autosp/ir/verifier.h>
 
 #include <gtest/gtest.h>
 
 #include <bit>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <memory>
+#include <string>
 
 namespace autosp {
 namespace {
 
-// The text of docs/ir.md, printed exactly as it was read.
+// Printed exactly as it was read.
 constexpr const char* kLayer =
     R"(mesh @m = {"dp"=1, "sp"=4}
 hints {s0=128}
@@ -32,6 +36,20 @@ TEST(Printer, PrintsTheDocumentedForm) {
   EXPECT_EQ(Describe(*graph->Find("q")), "%q f32[2, 8, s0@sp, 16] grad");
   EXPECT_EQ(Describe(*graph->Find("ids")), "%ids i64[2, s0]");
   EXPECT_EQ(Print(*graph->output()), "return %p, %o");
+}
+
+// The example of the documentation is a graph that reads, verifies and prints back to itself.
+TEST(Printer, TheDocumentedExampleIsTrue) {
+  std::ifstream file(AUTOSP_DOCS_DIR "/ir.md");
+  const std::string page((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const std::string fence = "```aspir\n";
+  const std::size_t start = page.find(fence);
+  ASSERT_NE(start, std::string::npos);
+  const std::string text = page.substr(start + fence.size(), page.find("```", start + 1) - start - fence.size());
+  auto graph = Parse(text, "docs/ir.md");
+  ASSERT_TRUE(graph.ok()) << graph.status().ToString();
+  EXPECT_TRUE(Verify(*graph).ok()) << Verify(*graph).ToString();
+  EXPECT_EQ(Print(*graph), text);
 }
 
 TEST(Printer, LayoutsArePrintedWhereTheFormHasThem) {
