@@ -34,6 +34,12 @@ class SeedShardingsPass : public Pass {
                                        input->name, ranks)));
       }
       const Dim& length = input->type.shape[input->seq_dim];
+      if (CeilDiv(length, ranks).is_one() && ranks > 1) {
+        status.Add(Problem(DiagnosticCode::kSequenceTooShort, *input,
+                           fmt::format("%{} has a fixed length of {}, which leaves 1 position for each of {} ranks, not 2",
+                                       input->name, length.ToString(), ranks)));
+        continue;
+      }
       if (length.is_constant() || graph.IsDivisible(length, ranks)) continue;
       const std::optional<std::int64_t> hint = length.Evaluate(graph.hints());
       if (!hint || *hint % ranks != 0) continue;

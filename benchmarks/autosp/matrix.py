@@ -16,7 +16,7 @@ from rich.table import Table
 HERE = pathlib.Path(__file__).resolve().parent
 # The masks that DeepSpeed's own pass is shown with: the ordinary batch, and ordinary prompt masking.
 BUILTIN_MASKS = ("full", "prompt")
-COLUMNS = ("mode", "sp", "dp", "engine", "mask", "loss, step 1", "unsharded", "step 1", "worst step", "gradients", "")
+COLUMNS = ("mode", "sp,dp", "engine", "mask", "loss, step 1", "unsharded", "step 1", "worst step", "gradients", "")
 
 
 def configuration(text: str) -> tuple[int, int]:
@@ -60,7 +60,7 @@ def run_case(case: dict, args: argparse.Namespace) -> dict:
 def short_error(result: dict) -> str:
     errors = result.get("sharded", {}).get("errors") or []
     text = errors[0]["text"] if errors else result["output"].strip()
-    return (text.splitlines() or ["no answer"])[0][:100]
+    return (text.splitlines() or ["no answer"])[0][:60]
 
 
 def number(value: float) -> str:
@@ -70,7 +70,7 @@ def number(value: float) -> str:
 def add_row(table: Table, case: dict, result: dict) -> None:
     spec, comparison = result.get("spec", {}), result.get("comparison")
     engine = f"ZeRO {case['stage']}" if case["engine"] == "deepspeed" else "plain"
-    cells = [case["mode"], str(case["sp"]), str(case["dp"]), engine, case.get("mask") or spec.get("mask", "")]
+    cells = [case["mode"], f"{case['sp']},{case['dp']}", engine, case.get("mask") or spec.get("mask", "")]
     if comparison:
         # The first rank with the worst first step: under DeepSpeed's own pass the ranks report different losses.
         first = max((row for row in comparison["rows"] if row["step"] == 1), key=lambda row: row["difference"])
@@ -95,9 +95,11 @@ def main() -> int:
     args.extra = arguments[cut + 1 :]  # for run.py
 
     console = Console(highlight=False)
-    table = Table(title=f"{args.steps} steps, relative differences from one process", title_justify="left")
+    console.width = max(console.width, 108)  # a table whose figures are cut off says nothing
+    table = Table(title=f"{args.steps} steps, relative differences from one process", title_justify="left",
+                  padding=(0, 1), collapse_padding=True)
     for name in COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=name != "loss, step 1")
     results, good = [], True
     todo = cases(args)
     for index, case in enumerate(todo):

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import time
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -109,8 +110,9 @@ class Difference:
 
 def post_failure(group: Group, kind: str, text: str) -> None:
     """Tells the others of the group that this rank will not answer their comparison, and why."""
-    store = private_torch.process_group_store(group.process_group)
-    store.set(_key(kind, _next(group, kind), group.index), "failed " + text)
+    exchange = _Exchange(group, kind, _COURTESY_S)
+    exchange.put(exchange.key(group.index), "failed " + text)
+    exchange.leave(exchange.key(index) for index in range(group.size))
 
 
 def compare(group: Group, kind: str, text: str, deadline_s: float) -> Difference | None:
@@ -119,51 +121,77 @@ def compare(group: Group, kind: str, text: str, deadline_s: float) -> Difference
     Hashes are exchanged first and the texts only when they differ. Raises kRankTimeout naming the ranks that were not
     heard of within the deadline, kPlanDiffers when one of them failed before it came here.
     """
-    store = private_torch.process_group_store(group.process_group)
-    number = _next(group, kind)
-    until = time.monotonic() + deadline_s
+    exchange = _Exchange(group, kind, deadline_s)
     mine = "hash " + hashlib.sha256(text.encode()).hexdigest()
-    store.set(_key(kind, number, group.index), mine)
-    answers = _collect(store, group, [_key(kind, number, i) for i in range(group.size)], kind, until, deadline_s)
-    for rank, answer in zip(group.ranks, answers, strict=True):
-        if answer.startswith("failed "):
-            raise make_error(
-                "kPlanDiffers",
-                f"rank {rank} refused the program that rank {group.ranks[group.index]} accepted",
-                notes=[f"rank {rank}: {answer.removeprefix('failed ')}"],
-            )
+    exchange.put(exchange.key(group.index), mine)
+    answers = [exchange.get(index) for index in range(group.size)]
     if all(answer == mine for answer in answers):
         return None
-    store.set(_key(kind, number, group.index) + "/text", text)
-    other = next(i for i, answer in enumerate(answers) if answer != mine)
-    [theirs] = _collect(store, group, [_key(kind, number, other) + "/text"], kind, until, deadline_s)
-    pairs = zip_longest(text.splitlines(), theirs.splitlines(), fillvalue="")
-    ours, theirs = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
-    return Difference(group.ranks[other], ours.strip(), theirs.strip())
-
-
-def _next(group: Group, kind: str) -> int:
-    counts = _comparisons.setdefault(group.process_group, {})
-    counts[kind] = counts.get(kind, 0) + 1
-    return counts[kind]
-
-
-def _key(kind: str, number: int, index: int) -> str:
-    return f"autosp/{kind}/{number}/{index}"
-
-
-def _collect(store: Any, group: Group, keys: list[str], kind: str, until: float, deadline_s: float) -> list[str]:
-    try:
-        store.wait(keys, datetime.timedelta(seconds=max(until - time.monotonic(), 0.001)))
-    except RuntimeError:
-        # Keys end in the index of the rank, or in its text.
-        missing = [key for key in keys if not store.check([key])]
-        ranks = [group.ranks[int(key.removesuffix("/text").rsplit("/", 1)[1])] for key in missing]
-        if not missing:
-            return [store.get(key).decode() for key in keys]
+    failed = next((index for index, answer in enumerate(answers) if answer.startswith("failed ")), None)
+    if failed is not None:
+        exchange.leave()
         raise make_error(
-            "kRankTimeout",
-            f"rank {', '.join(map(str, ranks))} did not answer rank {group.ranks[group.index]} within "
-            f"{deadline_s:g} s when the group {list(group.ranks)} compared its {kind}",
-        ) from None
-    return [store.get(key).decode() for key in keys]
+            "kPlanDiffers",
+            f"rank {group.ranks[failed]} refused the program that rank {group.ranks[group.index]} accepted",
+            notes=[f"rank {group.ranks[failed]}: {answers[failed].removeprefix('failed ')}"],
+        )
+    exchange.put(exchange.key(group.index) + "/text", text)
+    other = next(index for index, answer in enumerate(answers) if answer != mine)
+    theirs = exchange.get(other, "/text")
+    exchange.leave()
+    pairs = zip_longest(text.splitlines(), theirs.splitlines(), fillvalue="")
+    line, line_there = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    return Difference(group.ranks[other], line.strip(), line_there.strip())
+
+
+# How long a rank that is about to fail waits until the others have read what it wrote: it may host the store.
+_COURTESY_S = 5.0
+
+
+class _Exchange:
+    """One comparison: the n-th of its kind in its group."""
+
+    def __init__(self, group: Group, kind: str, deadline_s: float):
+        counts = _comparisons.setdefault(group.process_group, {})
+        counts[kind] = counts.get(kind, 0) + 1
+        self._prefix = f"autosp/{kind}/{counts[kind]}"
+        self._store = private_torch.process_group_store(group.process_group)
+        self._group, self._kind, self._deadline_s = group, kind, deadline_s
+        self._until = time.monotonic() + deadline_s
+
+    def key(self, index: int) -> str:
+        return f"{self._prefix}/{index}"
+
+    def put(self, key: str, text: str) -> None:
+        self._store.set(key, text)
+
+    def get(self, index: int, suffix: str = "") -> str:
+        """What the rank with this index put, once it has."""
+        key = self.key(index) + suffix
+        try:
+            self._store.wait([key], datetime.timedelta(seconds=max(self._until - time.monotonic(), 0.001)))
+            return self._store.get(key).decode()
+        except RuntimeError as error:  # A deadline that passed, or a store that is gone.
+            group = self._group
+            raise make_error(
+                "kRankTimeout",
+                f"rank {group.ranks[index]} did not answer rank {group.ranks[group.index]} within "
+                f"{self._deadline_s:g} s when the group {list(group.ranks)} compared its {self._kind}",
+                notes=[str(error).splitlines()[0]],
+            ) from None
+
+    def leave(self, until_present: Iterable[str] = ()) -> None:
+        """Says that this rank has read all it wanted, and gives the others a moment to do the same."""
+        until = time.monotonic() + _COURTESY_S
+        try:
+            self.put(f"{self._prefix}/done/{self._group.index}", "")
+            keys = list(until_present)
+            if keys:
+                self._store.wait(keys, datetime.timedelta(seconds=_COURTESY_S))
+            failed = {key for key in keys if self._store.get(key).startswith(b"failed ")}
+            readers = [i for i in range(self._group.size) if self.key(i) not in failed]
+            rest = datetime.timedelta(seconds=max(until - time.monotonic(), 0.001))
+            if readers:
+                self._store.wait([f"{self._prefix}/done/{index}" for index in readers], rest)
+        except RuntimeError:
+            pass  # A courtesy: the error that follows is the one to show.

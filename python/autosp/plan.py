@@ -69,7 +69,7 @@ def state_divisibility(graph: Any, example_inputs: list) -> None:
     names = _symbols(example_inputs)
     for text, divisor in facts:
         try:
-            size = _evaluate(text, names)
+            size = evaluate_dim(text, names)
         except NameError:
             raise make_error(
                 "kUnsupportedSymbol",
@@ -93,8 +93,8 @@ def _symbols(example_inputs: list) -> dict[str, torch.SymInt]:
     return names
 
 
-def _evaluate(text: str, names: dict[str, torch.SymInt]) -> Any:
-    """A dim's text form (include/autosp/ir/dim.h) over the example's symbols."""
+def evaluate_dim(text: str, names: dict[str, Any]) -> Any:
+    """A dim's text form (include/autosp/ir/dim.h), or a list of such, over these values of its symbols."""
     functions = {
         "floordiv": lambda a, b: a // b,
         "ceildiv": lambda a, b: (a + b - 1) // b,

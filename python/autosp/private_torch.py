@@ -103,6 +103,18 @@ def exceptions_unwrapped() -> Iterator[None]:
         raise cls(error, frame).with_traceback(error.__traceback__) from error.__cause__
 
 
+@functools.cache
+def stop_compilation() -> type[Exception]:
+    """An exception that a backend raises when it has seen what it wanted; reaches the caller of the compiled model."""
+    from torch._dynamo.exc import ShortenTraceback
+
+    class StopCompilation(ShortenTraceback):
+        def __init__(self):
+            super().__init__("stopped after planning", first_useful_frame=None)
+
+    return StopCompilation
+
+
 def tracing_context() -> Any | None:
     """Dynamo's TracingContext; None outside a compilation."""
     return torch._guards.TracingContext.try_get()

@@ -227,7 +227,7 @@ class Exporter {
     const py::object root = parsed ? torch_.attr("nn").attr("Module")() : source_.root;
     const py::object name =
         parsed ? py::object(py::str("GraphModule")) : py::object(root.attr("__class__").attr("__name__"));
-    const py::object module = fx_.attr("GraphModule")(root, graph_, name);  // compiles the code
+    py::object module = fx_.attr("GraphModule")(root, graph_, name);  // compiles the code
     if (!parsed) {
       const py::dict meta = py::getattr(root, "meta", py::dict());
       module.attr("meta") = py::reinterpret_steal<py::dict>(PyDict_Copy(meta.ptr()));

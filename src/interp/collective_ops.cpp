@@ -38,7 +38,8 @@ class CollectiveCall {
     for (int rank = 0; rank < ranks_; ++rank) {
       const c10::IValue value = evaluate_(argument, rank);
       if (!value.isTensor()) {
-        throw ExecutionError(node_.op + " wants a tensor, not " + DescribeValue(value) + " on rank " + std::to_string(rank));
+        throw ExecutionError(node_.op + " wants a tensor, not " + DescribeValue(value) + " on rank " +
+                             std::to_string(rank));
       }
       tensors.push_back(value.toTensor());
     }
@@ -65,7 +66,8 @@ class CollectiveCall {
 
   Factor ReadFactor(const std::string& prefix) const {
     for (const char* name : {"dim", "length"}) {
-      if (node_.attribute(prefix + name) == nullptr) throw ExecutionError(node_.op + " wants \"" + prefix + name + "\"");
+      if (node_.attribute(prefix + name) == nullptr)
+        throw ExecutionError(node_.op + " wants \"" + prefix + name + "\"");
     }
     Factor factor;
     factor.dim = IntAttribute(prefix + "dim", 0);

@@ -59,7 +59,8 @@ ComparedValue CompareTensors(std::string what, const at::Tensor& want, const at:
   if (want.sizes() != have.sizes()) {
     compared.detail = "wanted " + DescribeValue(want) + ", got " + DescribeValue(have);
   } else if (compared.error == kInfinity) {
-    compared.detail = want.to(c10::kDouble).isnan().any().item<bool>() ? "the whole graph gives NaN" : "NaN, or infinite where the other is not";
+    compared.detail = want.to(c10::kDouble).isnan().any().item<bool>() ? "the whole graph gives NaN"
+                                                                       : "NaN, or infinite where the other is not";
   }
   return compared;
 }
@@ -116,8 +117,9 @@ class Comparer {
   Expected<Comparison> Run() {
     const std::size_t count = whole_.outputs.front().size();
     if (parts_.outputs.front().size() != count) {
-      result_.values.push_back({"number of outputs", kInfinity,
-                                "wanted " + std::to_string(count) + ", got " + std::to_string(parts_.outputs.front().size())});
+      result_.values.push_back(
+          {"number of outputs", kInfinity,
+           "wanted " + std::to_string(count) + ", got " + std::to_string(parts_.outputs.front().size())});
       return result_;
     }
     for (std::size_t i = 0; i < count; ++i) AUTOSP_RETURN_IF_ERROR(CompareOutput(i));
@@ -142,8 +144,13 @@ class Comparer {
       const auto major = layout.major.Evaluate(parts_.symbols), length = layout.length.Evaluate(parts_.symbols),
                  minor = layout.minor.Evaluate(parts_.symbols);
       if (!major || !length || !minor) {
-        return Diagnostic{DiagnosticCode::kExecution, "the layout " + layout.ToString() + " given for output " +
-                              std::to_string(index) + " names a size that the inputs do not fix", {}, {}, {}, {}};
+        return Diagnostic{DiagnosticCode::kExecution,
+                          "the layout " + layout.ToString() + " given for output " + std::to_string(index) +
+                              " names a size that the inputs do not fix",
+                          {},
+                          {},
+                          {},
+                          {}};
       }
       return Placement{Spread::kSharded, {layout.dim, *major, *length, *minor}, "sum"};
     }
@@ -170,10 +177,10 @@ class Comparer {
         result_.values.push_back(CompareTensors(name + " on rank " + std::to_string(rank), *want, have[rank]));
       }
     } else {
-      const at::Tensor together =
-          placement.spread == Spread::kSharded ? Gather(have, placement.factor) : interp::Reduce(have, placement.reduce);
-      result_.values.push_back(CompareTensors(name + (placement.spread == Spread::kSharded ? ", shards together" : ", terms together"),
-                                              *want, together));
+      const at::Tensor together = placement.spread == Spread::kSharded ? Gather(have, placement.factor)
+                                                                       : interp::Reduce(have, placement.reduce);
+      result_.values.push_back(CompareTensors(
+          name + (placement.spread == Spread::kSharded ? ", shards together" : ", terms together"), *want, together));
     }
     const bool same_shape = result_.values.back().detail.empty() || result_.values.back().error != kInfinity;
     const bool has_gradient = whole_value.isTensor() && whole_value.toTensor().requires_grad();
@@ -186,7 +193,8 @@ class Comparer {
     const at::TensorOptions options = output.options().requires_grad(false);
     if (output.numel() == 1) return at::ones(output.sizes(), options);
     return at::randn(output.sizes(), at::detail::createCPUGenerator(static_cast<std::uint64_t>(index) + 1),
-                     at::TensorOptions().dtype(c10::kDouble)).to(options);
+                     at::TensorOptions().dtype(c10::kDouble))
+        .to(options);
   }
 
   Status CompareGradients(int index, const at::Tensor& output, const Placement& placement) {
@@ -248,7 +256,8 @@ bool IsExplained(const at::Tensor& want, const std::vector<at::Tensor>& have, do
          });
 }
 
-std::string FindFirstSuspect(const Graph& partitioned, const SpmdResult& whole, const SpmdResult& parts, double tolerance) {
+std::string FindFirstSuspect(const Graph& partitioned, const SpmdResult& whole, const SpmdResult& parts,
+                             double tolerance) {
   for (const auto& node : partitioned.nodes()) {
     const auto want = whole.values.find(node->name);
     const auto have = parts.values.find(node->name);
@@ -259,7 +268,8 @@ std::string FindFirstSuspect(const Graph& partitioned, const SpmdResult& whole, 
       if (value.isTensor()) tensors.push_back(value.toTensor().detach());
     }
     if (tensors.size() != have->second.size()) continue;
-    if (!IsExplained(want->second.front().toTensor().detach(), tensors, tolerance)) return "%" + node->name + " = " + node->op;
+    if (!IsExplained(want->second.front().toTensor().detach(), tensors, tolerance))
+      return "%" + node->name + " = " + node->op;
   }
   return "";
 }
@@ -298,7 +308,8 @@ std::string Comparison::ToString() const {
     if (!(value.error <= tolerance)) wrong.push_back(value);
   }
   std::stable_sort(wrong.begin(), wrong.end(), [](const auto& a, const auto& b) { return a.error > b.error; });
-  out << "different: " << wrong.size() << " of " << values.size() << " tensors (tolerance " << tolerance << ", relative)\n";
+  out << "different: " << wrong.size() << " of " << values.size() << " tensors (tolerance " << tolerance
+      << ", relative)\n";
   for (const ComparedValue& value : wrong) {
     out << "  " << value.what << ": " << value.error << (value.detail.empty() ? "" : ", " + value.detail) << '\n';
   }
@@ -315,7 +326,12 @@ Expected<Comparison> CompareWithWhole(const Graph& whole, const Graph& partition
     if (!comparison.equal()) comparison.first_suspect = FindFirstSuspect(partitioned, want, have, options.tolerance);
     return comparison;
   } catch (...) {
-    return Diagnostic{DiagnosticCode::kExecution, "the results cannot be compared: " + interp::CurrentExceptionText(), {}, {}, {}, {}};
+    return Diagnostic{DiagnosticCode::kExecution,
+                      "the results cannot be compared: " + interp::CurrentExceptionText(),
+                      {},
+                      {},
+                      {},
+                      {}};
   }
 }
 

@@ -41,7 +41,8 @@ std::string DescribeValue(const c10::IValue& value) {
   if (value.isString()) return '"' + value.toStringRef() + '"';
   if (value.isTensor()) {
     const at::Tensor& tensor = value.toTensor();
-    return tensor.defined() ? interp::ScalarTypeName(tensor.scalar_type()) + interp::DescribeShape(tensor.sizes()) : "undefined";
+    return tensor.defined() ? interp::ScalarTypeName(tensor.scalar_type()) + interp::DescribeShape(tensor.sizes())
+                            : "undefined";
   }
   if (!value.isTuple() && !value.isList()) return value.tagKind();
   std::string text = value.isTuple() ? "(" : "[";

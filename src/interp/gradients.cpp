@@ -14,15 +14,14 @@ namespace {
 
 using RankGradients = std::vector<std::map<std::string, at::Tensor>>;
 
-Diagnostic Refusal(std::string message) {
-  return {DiagnosticCode::kExecution, std::move(message), {}, {}, {}, {}};
-}
+Diagnostic Refusal(std::string message) { return {DiagnosticCode::kExecution, std::move(message), {}, {}, {}, {}}; }
 
 Expected<std::vector<at::Tensor>> OutputOnEachRank(const SpmdResult& result, int index) {
   std::vector<at::Tensor> tensors;
   for (const auto& outputs : result.outputs) {
     if (index < 0 || static_cast<std::size_t>(index) >= outputs.size()) {
-      return Refusal("output " + std::to_string(index) + " is asked for, the graph has " + std::to_string(outputs.size()));
+      return Refusal("output " + std::to_string(index) + " is asked for, the graph has " +
+                     std::to_string(outputs.size()));
     }
     const c10::IValue& output = outputs[static_cast<std::size_t>(index)];
     if (!output.isTensor()) {
@@ -67,12 +66,14 @@ Expected<RankGradients> SpmdRankGradients(const SpmdResult& result, int output_i
                                           const std::vector<at::Tensor>& cotangents) {
   AUTOSP_ASSIGN_OR_RETURN(const std::vector<at::Tensor> outputs, OutputOnEachRank(result, output_index));
   if (!cotangents.empty() && cotangents.size() != outputs.size()) {
-    return Refusal(std::to_string(cotangents.size()) + " cotangents are given for " + std::to_string(outputs.size()) + " ranks");
+    return Refusal(std::to_string(cotangents.size()) + " cotangents are given for " + std::to_string(outputs.size()) +
+                   " ranks");
   }
   try {
     return Backward(result, outputs, cotangents);
   } catch (...) {
-    return Refusal("the backward pass of output " + std::to_string(output_index) + " failed: " + interp::CurrentExceptionText());
+    return Refusal("the backward pass of output " + std::to_string(output_index) +
+                   " failed: " + interp::CurrentExceptionText());
   }
 }
 

@@ -32,7 +32,8 @@ c10::IValue EvaluateConstant(const Argument::Constant& constant, const RankScope
   if (constant.family == "group") return name;
   if (constant.family == "layout" && name == "strided") return static_cast<std::int64_t>(c10::kStrided);
   if (constant.family == "memory_format") {
-    if (name == "contiguous" || name == "contiguous_format") return static_cast<std::int64_t>(c10::MemoryFormat::Contiguous);
+    if (name == "contiguous" || name == "contiguous_format")
+      return static_cast<std::int64_t>(c10::MemoryFormat::Contiguous);
     if (name == "preserve" || name == "preserve_format") return static_cast<std::int64_t>(c10::MemoryFormat::Preserve);
     if (name == "channels_last") return static_cast<std::int64_t>(c10::MemoryFormat::ChannelsLast);
   }
@@ -210,7 +211,8 @@ c10::IValue EvaluateGetItem(const Node& node, const RankScope& scope) {
   if (node.args.size() != 2) throw ExecutionError("builtin.getitem wants a value and an index");
   const c10::IValue container = EvaluateArgument(node.args[0], scope);
   const c10::IValue index_value = EvaluateArgument(node.args[1], scope);
-  if (!index_value.isInt()) throw ExecutionError("builtin.getitem wants an integer index, not " + DescribeValue(index_value));
+  if (!index_value.isInt())
+    throw ExecutionError("builtin.getitem wants an integer index, not " + DescribeValue(index_value));
   std::vector<c10::IValue> elements;
   if (container.isTuple()) {
     elements = container.toTupleRef().elements().vec();
@@ -223,7 +225,8 @@ c10::IValue EvaluateGetItem(const Node& node, const RankScope& scope) {
   const std::int64_t size = static_cast<std::int64_t>(elements.size());
   const std::int64_t index = index_value.toInt() < 0 ? index_value.toInt() + size : index_value.toInt();
   if (index < 0 || index >= size) {
-    throw ExecutionError("index " + std::to_string(index_value.toInt()) + " is outside of " + std::to_string(size) + " elements");
+    throw ExecutionError("index " + std::to_string(index_value.toInt()) + " is outside of " + std::to_string(size) +
+                         " elements");
   }
   return elements[static_cast<std::size_t>(index)];
 }

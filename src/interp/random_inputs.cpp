@@ -49,7 +49,8 @@ bool KeepsIntegers(const Node& reader, const Node& node) {
 }
 
 // The smallest bound among all that the values of `input` reach as indices.
-std::int64_t BoundOf(const Node& input, const std::map<const Node*, std::vector<Node*>>& users, const Symbols& symbols) {
+std::int64_t BoundOf(const Node& input, const std::map<const Node*, std::vector<Node*>>& users,
+                     const Symbols& symbols) {
   std::int64_t bound = kNoBound;
   std::vector<const Node*> reached = {&input};
   for (std::size_t i = 0; i < reached.size(); ++i) {
@@ -67,7 +68,9 @@ std::int64_t BoundOf(const Node& input, const std::map<const Node*, std::vector<
 class Maker {
  public:
   Maker(const Graph& graph, const RandomInputOptions& options)
-      : options_(options), symbols_(graph.hints()), users_(graph.Users()),
+      : options_(options),
+        symbols_(graph.hints()),
+        users_(graph.Users()),
         generator_(at::detail::createCPUGenerator(options.seed)) {
     for (const auto& [name, size] : options.sizes) symbols_[name] = size;
   }
@@ -76,24 +79,29 @@ class Maker {
     try {
       return MakeValue(input);
     } catch (...) {
-      return Refusal("no value can be made for the input %" + input.name + ": " + interp::CurrentExceptionText(), input, "");
+      return Refusal("no value can be made for the input %" + input.name + ": " + interp::CurrentExceptionText(), input,
+                     "");
     }
   }
 
  private:
   Expected<c10::IValue> MakeValue(const Node& input) {
     switch (input.type.kind) {
-      case Type::Kind::kTensor: return MakeTensor(input);
+      case Type::Kind::kTensor:
+        return MakeTensor(input);
       case Type::Kind::kInt: {
         AUTOSP_ASSIGN_OR_RETURN(const std::int64_t number, Evaluate(input.type.number, input));
         return c10::IValue(number);
       }
       case Type::Kind::kFloat:
         return c10::IValue(at::rand({}, generator_, at::TensorOptions().dtype(c10::kDouble)).item<double>() + 0.1);
-      case Type::Kind::kBool: return c10::IValue(true);
-      case Type::Kind::kNone: return c10::IValue();
+      case Type::Kind::kBool:
+        return c10::IValue(true);
+      case Type::Kind::kNone:
+        return c10::IValue();
       default:
-        return Refusal("no value can be made up for the input %" + input.name, input, "give its value to the interpreter");
+        return Refusal("no value can be made up for the input %" + input.name, input,
+                       "give its value to the interpreter");
     }
   }
 
@@ -116,12 +124,13 @@ class Maker {
     const c10::ScalarType dtype = interp::ToScalarType(input.type.dtype);
     if (IsFloating(input.type.dtype)) {
       const auto wide = at::TensorOptions().dtype(c10::kDouble);
-      const at::Tensor values = shape.empty() ? at::rand(shape, generator_, wide).add(0.1)
-                                              : at::randn(shape, generator_, wide).mul(0.5);
+      const at::Tensor values =
+          shape.empty() ? at::rand(shape, generator_, wide).add(0.1) : at::randn(shape, generator_, wide).mul(0.5);
       return c10::IValue(values.to(dtype));
     }
     AUTOSP_ASSIGN_OR_RETURN(const auto range, Range(input));
-    return c10::IValue(at::randint(range.first, range.second, shape, generator_, at::TensorOptions().dtype(c10::kLong)).to(dtype));
+    return c10::IValue(
+        at::randint(range.first, range.second, shape, generator_, at::TensorOptions().dtype(c10::kLong)).to(dtype));
   }
 
   Expected<std::pair<std::int64_t, std::int64_t>> Range(const Node& input) const {
@@ -135,7 +144,8 @@ class Maker {
     }
     if (range.first < range.second) return range;
     return Refusal("the range " + std::to_string(range.first) + ":" + std::to_string(range.second) + " of the input %" +
-                       input.name + " is empty", input, "");
+                       input.name + " is empty",
+                   input, "");
   }
 
   const RandomInputOptions& options_;

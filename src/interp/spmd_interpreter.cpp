@@ -40,8 +40,8 @@ class Simulation {
     result_.leaves.resize(static_cast<std::size_t>(ranks));
     result_.outputs.resize(static_cast<std::size_t>(ranks));
     for (int rank = 0; rank < ranks; ++rank) {
-      scopes_.push_back({[this, rank](const Node* node) -> const c10::IValue& { return ValueOf(node, rank); },
-                         options.device});
+      scopes_.push_back(
+          {[this, rank](const Node* node) -> const c10::IValue& { return ValueOf(node, rank); }, options.device});
     }
   }
 
@@ -137,10 +137,15 @@ class Simulation {
   Diagnostic Failure(const Node& node, const std::string& text) const {
     const std::size_t line_end = std::min(text.find('\n'), text.size());
     const std::string what = node.is_call() ? node.op : node.is_input() ? "the input" : "the output";
-    std::string where = ranks_ == 1 ? "" : rank_ < 0 ? " on " + std::to_string(ranks_) + " ranks"
-                                                     : " on rank " + std::to_string(rank_) + " of " + std::to_string(ranks_);
-    Diagnostic diagnostic{DiagnosticCode::kExecution, what + " failed" + where + ": " + text.substr(0, line_end),
-                          node.provenance.location, {}, {}, {}};
+    std::string where = ranks_ == 1 ? ""
+                        : rank_ < 0 ? " on " + std::to_string(ranks_) + " ranks"
+                                    : " on rank " + std::to_string(rank_) + " of " + std::to_string(ranks_);
+    Diagnostic diagnostic{DiagnosticCode::kExecution,
+                          what + " failed" + where + ": " + text.substr(0, line_end),
+                          node.provenance.location,
+                          {},
+                          {},
+                          {}};
     while (diagnostic.message.ends_with('.') || diagnostic.message.ends_with(' ')) diagnostic.message.pop_back();
     if (!node.is_output()) diagnostic.subject = Describe(node);
     AddOperands(node, diagnostic);
@@ -173,14 +178,18 @@ class Simulation {
 
 Expected<SpmdResult> SpmdInterpreter::Run(const SpmdInputs& inputs) const {
   if (ranks_ < 1) {
-    return Diagnostic{DiagnosticCode::kExecution, "a run wants at least 1 rank, not " + std::to_string(ranks_), {}, {}, {}, {}};
+    return Diagnostic{
+        DiagnosticCode::kExecution, "a run wants at least 1 rank, not " + std::to_string(ranks_), {}, {}, {}, {}};
   }
   const std::int64_t planned = graph_.axis_size("sp");
   if ((graph_.form() == Form::kPartitioned || graph_.form() == Form::kLowered) && planned > 1 && planned != ranks_) {
     return Diagnostic{DiagnosticCode::kExecution,
                       "@" + graph_.name() + " is partitioned for \"sp\"=" + std::to_string(planned) + " but " +
                           std::to_string(ranks_) + " ranks are asked for",
-                      {}, {}, {}, "run it on the number of ranks that its mesh names"};
+                      {},
+                      {},
+                      {},
+                      "run it on the number of ranks that its mesh names"};
   }
   return Simulation(graph_, ranks_, options_).Execute(inputs);
 }

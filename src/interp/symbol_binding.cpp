@@ -28,7 +28,8 @@ void Bind(const Dim& dim, std::int64_t value, Symbols& symbols) {
 void BindInput(const Type& type, const c10::IValue& value, Symbols& symbols) {
   if (type.kind == Type::Kind::kInt && value.isInt()) Bind(type.number, value.toInt(), symbols);
   if (!type.is_tensor() || !value.isTensor() || value.toTensor().dim() != type.rank()) return;
-  for (int i = 0; i < type.rank(); ++i) Bind(type.shape[static_cast<std::size_t>(i)], value.toTensor().size(i), symbols);
+  for (int i = 0; i < type.rank(); ++i)
+    Bind(type.shape[static_cast<std::size_t>(i)], value.toTensor().size(i), symbols);
 }
 
 std::optional<std::string> TensorMismatch(const Type& type, const at::Tensor& tensor, const Symbols& symbols) {
@@ -66,10 +67,12 @@ std::optional<std::string> Mismatch(const Type& type, const c10::IValue& value, 
       if (value.isTuple()) elements = value.toTupleRef().elements().vec();
       if (value.isList()) elements = value.toListRef().vec();
       if (elements.size() != type.elements.size()) {
-        return "its type has " + std::to_string(type.elements.size()) + " elements but the value is " + DescribeValue(value);
+        return "its type has " + std::to_string(type.elements.size()) + " elements but the value is " +
+               DescribeValue(value);
       }
       for (std::size_t i = 0; i < elements.size(); ++i) {
-        if (auto text = Mismatch(type.elements[i], elements[i], symbols)) return "element " + std::to_string(i) + ": " + *text;
+        if (auto text = Mismatch(type.elements[i], elements[i], symbols))
+          return "element " + std::to_string(i) + ": " + *text;
       }
       return std::nullopt;
     }

@@ -59,7 +59,8 @@ c10::IValue Binary(const std::string& op, std::string_view name, const c10::IVal
   }
   if (name == "pow") {
     const double power = std::pow(AsDouble(a), AsDouble(b));
-    return a.isInt() && b.isInt() && b.toInt() >= 0 ? c10::IValue(static_cast<std::int64_t>(power)) : c10::IValue(power);
+    return a.isInt() && b.isInt() && b.toInt() >= 0 ? c10::IValue(static_cast<std::int64_t>(power))
+                                                    : c10::IValue(power);
   }
   if (a.isInt() && b.isInt()) {
     if (Arithmetic(name, a.toInt(), b.toInt(), result)) return result;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <compare>
 #include <iterator>
 #include <limits>
 #include <set>
@@ -26,23 +27,23 @@ std::strong_ordering Compare(const Atom& a, const Atom& b);
 std::strong_ordering Compare(const Term& a, const Term& b) {
   if (a.atoms.size() != b.atoms.size()) return b.atoms.size() <=> a.atoms.size();
   for (std::size_t i = 0; i < a.atoms.size(); ++i) {
-    if (auto order = Compare(a.atoms[i], b.atoms[i]); order != 0) return order;
+    if (auto order = Compare(a.atoms[i], b.atoms[i]); std::is_neq(order)) return order;
   }
   return std::strong_ordering::equal;  // The coefficient does not count: terms of one key are added up.
 }
 
 std::strong_ordering Compare(const Atom& a, const Atom& b) {
   if (a.is_symbol() != b.is_symbol()) return a.is_symbol() ? std::strong_ordering::less : std::strong_ordering::greater;
-  if (a.is_symbol()) return a.symbol.compare(b.symbol) <=> 0;
+  if (a.is_symbol()) return a.symbol <=> b.symbol;
   if (a.call != b.call) return a.call <=> b.call;
   if (a.lhs != b.lhs) {
-    if (auto order = *a.lhs <=> *b.lhs; order != 0) return order;
+    if (auto order = *a.lhs <=> *b.lhs; std::is_neq(order)) return order;
   }
   return a.rhs == b.rhs ? std::strong_ordering::equal : *a.rhs <=> *b.rhs;
 }
 
-bool Before(const Term& a, const Term& b) { return Compare(a, b) < 0; }
-bool AtomBefore(const Atom& a, const Atom& b) { return Compare(a, b) < 0; }
+bool Before(const Term& a, const Term& b) { return std::is_lt(Compare(a, b)); }
+bool AtomBefore(const Atom& a, const Atom& b) { return std::is_lt(Compare(a, b)); }
 
 // Division of the integers, rounding towards minus infinity; nothing when the result is not an int64.
 std::optional<std::int64_t> FloorDivide(std::int64_t a, std::int64_t b) {
@@ -58,7 +59,7 @@ std::optional<std::int64_t> Apply(Call call, std::int64_t a, std::int64_t b) {
     case Call::kCeilDiv: {
       const auto floor = FloorDivide(a, b);
       if (!floor) return std::nullopt;
-      return *floor + (*floor * b != a ? 1 : 0);
+      return *floor + (a % b != 0 ? 1 : 0);
     }
     case Call::kMod: {
       if (b == -1) return 0;
@@ -134,7 +135,7 @@ std::optional<Term> DivideTerm(const Term& a, const Term& b) {
   quotient.coefficient = a.coefficient / b.coefficient;
   std::size_t used = 0;
   for (const Atom& atom : a.atoms) {
-    if (used < b.atoms.size() && Compare(atom, b.atoms[used]) == 0) {
+    if (used < b.atoms.size() && std::is_eq(Compare(atom, b.atoms[used]))) {
       ++used;
     } else {
       quotient.atoms.push_back(atom);
@@ -149,7 +150,7 @@ bool Normalize(std::vector<Term>& terms) {
   std::sort(terms.begin(), terms.end(), Before);
   std::size_t kept = 0;
   for (std::size_t i = 0; i < terms.size(); ++i) {
-    if (kept > 0 && Compare(terms[kept - 1], terms[i]) == 0) {
+    if (kept > 0 && std::is_eq(Compare(terms[kept - 1], terms[i]))) {
       std::int64_t& sum = terms[kept - 1].coefficient;
       if (__builtin_add_overflow(sum, terms[i].coefficient, &sum)) return false;
       continue;
@@ -203,7 +204,7 @@ Dim Dim::Opaque(Call call, const Dim& lhs, const Dim& rhs) {
   atom.rhs = std::make_shared<const Dim>(rhs);
   atom.weight = 1 + lhs.Weight() + rhs.Weight();
   const bool commutes = call != Call::kFloorDiv && call != Call::kCeilDiv && call != Call::kMod;
-  if (commutes && *atom.rhs < *atom.lhs) std::swap(atom.lhs, atom.rhs);
+  if (commutes && std::is_lt(*atom.rhs <=> *atom.lhs)) std::swap(atom.lhs, atom.rhs);
   Dim dim;
   dim.terms_.push_back({1, {std::move(atom)}});
   return dim;
@@ -245,9 +246,9 @@ Dim Dim::operator+(const Dim& other) const {
   auto a = terms_.begin(), b = other.terms_.begin();
   while (a != terms_.end() && b != other.terms_.end()) {
     const auto order = Compare(*a, *b);
-    if (order < 0) {
+    if (std::is_lt(order)) {
       sum.terms_.push_back(*a++);
-    } else if (order > 0) {
+    } else if (std::is_gt(order)) {
       sum.terms_.push_back(*b++);
     } else {
       Term term = *a++;
@@ -301,7 +302,8 @@ Dim Dim::operator*(const Dim& other) const {
 bool Dim::operator==(const Dim& other) const {
   if (terms_.size() != other.terms_.size()) return false;
   for (std::size_t i = 0; i < terms_.size(); ++i) {
-    if (terms_[i].coefficient != other.terms_[i].coefficient || Compare(terms_[i], other.terms_[i]) != 0) return false;
+    if (terms_[i].coefficient != other.terms_[i].coefficient || std::is_neq(Compare(terms_[i], other.terms_[i])))
+      return false;
   }
   return true;
 }
@@ -309,8 +311,8 @@ bool Dim::operator==(const Dim& other) const {
 std::strong_ordering Dim::operator<=>(const Dim& other) const {
   const std::size_t common = std::min(terms_.size(), other.terms_.size());
   for (std::size_t i = 0; i < common; ++i) {
-    if (auto order = Compare(terms_[i], other.terms_[i]); order != 0) return order;
-    if (auto order = terms_[i].coefficient <=> other.terms_[i].coefficient; order != 0) return order;
+    if (auto order = Compare(terms_[i], other.terms_[i]); std::is_neq(order)) return order;
+    if (auto order = terms_[i].coefficient <=> other.terms_[i].coefficient; std::is_neq(order)) return order;
   }
   return terms_.size() <=> other.terms_.size();
 }
@@ -402,7 +404,7 @@ std::optional<Dim> Dim::DivideExactly(const Dim& divisor) const {
     part.terms_.push_back(std::move(*term));
     const Dim next = rest - part * divisor;
     // An overflow turned the rest into an opaque call: the leading term did not go away.
-    if (!next.terms_.empty() && Compare(rest.terms_[0], next.terms_[0]) >= 0) return std::nullopt;
+    if (!next.terms_.empty() && std::is_gteq(Compare(rest.terms_[0], next.terms_[0]))) return std::nullopt;
     quotient.terms_.push_back(std::move(part.terms_[0]));
     rest = next;
   }

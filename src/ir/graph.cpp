@@ -119,10 +119,11 @@ bool Graph::IsDivisible(const Dim& dim, std::int64_t divisor) const {
   for (const auto& [fact, known] : divisible_) {
     const auto quotient = ExactDiv(dim, fact);
     if (!quotient || quotient->is_zero()) continue;
-    if (std::all_of(quotient->terms().begin(), quotient->terms().end(), [&](const Dim::Term& term) {
-          std::int64_t product = 0;
-          return !__builtin_mul_overflow(term.coefficient, known, &product) && product % divisor == 0;
-        })) {
+    if (std::all_of(quotient->terms().begin(), quotient->terms().end(),
+                    [divisor, multiple = known](const Dim::Term& term) {
+                      std::int64_t product = 0;
+                      return !__builtin_mul_overflow(term.coefficient, multiple, &product) && product % divisor == 0;
+                    })) {
       return true;
     }
   }

@@ -54,8 +54,12 @@ Expected<std::vector<double>> Train(const Graph& graph, int ranks, SpmdInputs in
     AUTOSP_ASSIGN_OR_RETURN(const auto gradients, SpmdGradients(result, 0));
     const at::Tensor loss = result.outputs.front().front().toTensor();
     if (loss.numel() != 1) {
-      return Diagnostic{DiagnosticCode::kBadOption, "--steps trains on output 0, which has " + std::to_string(loss.numel()) +
-                            " elements, not 1", {}, {}, {}, "return the loss first"};
+      return Diagnostic{DiagnosticCode::kBadOption,
+                        "--steps trains on output 0, which has " + std::to_string(loss.numel()) + " elements, not 1",
+                        {},
+                        {},
+                        {},
+                        "return the loss first"};
     }
     losses.push_back(loss.detach().item<double>());
     for (const auto& [name, gradient] : gradients) {

@@ -109,7 +109,8 @@ Status SetOutputLayout(RunArguments& to, const std::string& value) {
   constexpr std::string_view kExpected = "INDEX=whole, INDEX=sum or INDEX=DIM,LENGTH[,MAJOR,MINOR]";
   const std::size_t equals = value.find('=');
   const auto index = ToInt(std::string_view(value).substr(0, std::min(equals, value.size())));
-  if (equals == std::string::npos || !index || *index < 0 || *index > 1000) return BadValue("--output-layout", value, kExpected);
+  if (equals == std::string::npos || !index || *index < 0 || *index > 1000)
+    return BadValue("--output-layout", value, kExpected);
   const std::string text = value.substr(equals + 1);
   Layout layout;
   if (text == "whole") {
@@ -156,14 +157,19 @@ std::vector<Flag> Flags() {
        [](RunArguments& to, const std::string& value) { return to.whole_file = value, Status::Ok(); }},
       {"--tolerance", "T", "largest relative difference for --check (default: 1e-12 in f64, 1e-5 in f32, 3e-2 below)",
        [](RunArguments& to, const std::string& value) { return SetPositive("--tolerance", value, to.tolerance); }},
-      {"--output-layout", "I=LAYOUT", "how output I lies over the ranks: whole, sum, or DIM,LENGTH[,MAJOR,MINOR]\n"
-       "(default: whole, or sharded on the one dim that is 1/P of the whole); may be repeated", SetOutputLayout},
+      {"--output-layout", "I=LAYOUT",
+       "how output I lies over the ranks: whole, sum, or DIM,LENGTH[,MAJOR,MINOR]\n"
+       "(default: whole, or sharded on the one dim that is 1/P of the whole); may be repeated",
+       SetOutputLayout},
       {"--sizes", "S=N,...", "values of the symbols in the input types (default: the file's hints)", SetSizes},
       {"--dtype", "T", "compute in f64, f32, bf16 or f16, whatever the file says", SetDtype},
-      {"--int-range", "NAME=A:B", "take the integers of input NAME from A to B-1; may be repeated (default: token ids\n"
-       "and labels from the sizes of their embedding or loss, everything else 0 or 1)", SetIntRange},
+      {"--int-range", "NAME=A:B",
+       "take the integers of input NAME from A to B-1; may be repeated (default: token ids\n"
+       "and labels from the sizes of their embedding or loss, everything else 0 or 1)",
+       SetIntRange},
       {"--seed", "N", "seed of the random inputs (default 0)", SetSeed},
-      {"--steps", "N", "train N steps of SGD on output 0: on the inputs marked grad, or on all floating ones", SetSteps},
+      {"--steps", "N", "train N steps of SGD on output 0: on the inputs marked grad, or on all floating ones",
+       SetSteps},
       {"--learning-rate", "R", "step size of --steps (default 0.01)",
        [](RunArguments& to, const std::string& value) {
          std::optional<double> rate;
@@ -172,7 +178,8 @@ std::vector<Flag> Flags() {
        }},
       {"--json", nullptr, "print one JSON object in place of tables",
        [](RunArguments& to, const std::string&) { return to.json = true, Status::Ok(); }},
-      {"--help", nullptr, "print this", [](RunArguments& to, const std::string&) { return to.help = true, Status::Ok(); }},
+      {"--help", nullptr, "print this",
+       [](RunArguments& to, const std::string&) { return to.help = true, Status::Ok(); }},
   };
 }
 
@@ -185,7 +192,8 @@ Expected<RunArguments> ParseRunArguments(const std::vector<std::string>& argumen
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     if (!argument.starts_with("--")) {
-      if (!result.file.empty()) problems.Add(Bad("two files are given, \"" + result.file + "\" and \"" + argument + "\""));
+      if (!result.file.empty())
+        problems.Add(Bad("two files are given, \"" + result.file + "\" and \"" + argument + "\""));
       result.file = argument;
       continue;
     }
@@ -217,7 +225,8 @@ std::string RunHelp() {
   std::string text =
       "autosp-run FILE [options]: run a graph in text form on P simulated ranks in this process, on random inputs\n\n";
   for (const Flag& flag : Flags()) {
-    std::string line = "  " + std::string(flag.name) + (flag.placeholder == nullptr ? "" : " " + std::string(flag.placeholder));
+    std::string line =
+        "  " + std::string(flag.name) + (flag.placeholder == nullptr ? "" : " " + std::string(flag.placeholder));
     line.resize(std::max(line.size() + 1, kColumn), ' ');
     for (const char c : std::string_view(flag.help)) {
       line += c;
@@ -231,7 +240,8 @@ std::string RunHelp() {
          "      run a captured graph and print its outputs\n"
          "  autosp-opt layer.aspir --pipeline=autosp --ranks 4 > parts.aspir\n"
          "  autosp-run parts.aspir --check layer.aspir --sizes s0=41 --dtype f64\n"
-         "      is the partitioned graph equal to the whole one, in values and gradients, for a length that 4 does not divide?\n"
+         "      is the partitioned graph equal to the whole one, in values and gradients, for a length that 4 does not "
+         "divide?\n"
          "  autosp-run parts.aspir --check layer.aspir --sizes s0=64 --dtype f64 --steps 20\n"
          "      the same over 20 training steps\n"
          "\nExit status: 0 done (and equal, with --check), 1 different, 2 an error.\n";

@@ -12,9 +12,9 @@ namespace autosp {
 
 struct RunArguments {
   std::string file;
-  std::optional<int> ranks;        // Default: the axis "sp" of the file's mesh.
-  std::optional<DType> dtype;      // Default: as the file says.
-  std::string whole_file;          // --check
+  std::optional<int> ranks;         // Default: the axis "sp" of the file's mesh.
+  std::optional<DType> dtype;       // Default: as the file says.
+  std::string whole_file;           // --check
   std::optional<double> tolerance;  // Default by dtype.
   int steps = 0;
   double learning_rate = 0.01;

@@ -46,7 +46,9 @@ std::string Number(double value, int digits) {
   return text;
 }
 
-std::string JsonNumber(double value) { return std::isfinite(value) ? Number(value, 17) : "\"" + Number(value, 6) + "\""; }
+std::string JsonNumber(double value) {
+  return std::isfinite(value) ? Number(value, 17) : "\"" + Number(value, 6) + "\"";
+}
 
 std::string JsonString(const std::string& text) {
   std::string result = "\"";
@@ -106,13 +108,16 @@ std::string StepTable(const std::vector<TrainedStep>& steps) {
 
 std::string JsonComparison(const Comparison& comparison) {
   return "{\"equal\": " + std::string(comparison.equal() ? "true" : "false") +
-         ", \"tolerance\": " + JsonNumber(comparison.tolerance) + ", \"worst_output\": " + JsonNumber(comparison.worst_output()) +
+         ", \"tolerance\": " + JsonNumber(comparison.tolerance) +
+         ", \"worst_output\": " + JsonNumber(comparison.worst_output()) +
          ", \"worst_gradient\": " + JsonNumber(comparison.worst_gradient()) +
          ", \"first_suspect\": " + JsonString(comparison.first_suspect) + ", \"values\": " +
-         JsonList(comparison.values, [](const ComparedValue& value) {
-           return "{\"what\": " + JsonString(value.what) + ", \"error\": " + JsonNumber(value.error) +
-                  ", \"detail\": " + JsonString(value.detail) + "}";
-         }) + "}";
+         JsonList(comparison.values,
+                  [](const ComparedValue& value) {
+                    return "{\"what\": " + JsonString(value.what) + ", \"error\": " + JsonNumber(value.error) +
+                           ", \"detail\": " + JsonString(value.detail) + "}";
+                  }) +
+         "}";
 }
 
 }  // namespace
@@ -120,7 +125,8 @@ std::string JsonComparison(const Comparison& comparison) {
 std::string ToTables(const RunReport& report) {
   std::ostringstream out;
   out << "@" << report.graph << " on " << report.ranks << (report.ranks == 1 ? " rank" : " simulated ranks");
-  for (const auto& [name, size] : report.symbols) out << (name == report.symbols.begin()->first ? ", " : " ") << name << "=" << size;
+  for (const auto& [name, size] : report.symbols)
+    out << (name == report.symbols.begin()->first ? ", " : " ") << name << "=" << size;
   out << "\n";
   std::vector<Row> rows = {{"output", "rank", "type", "mean", "min", "max"}};
   const std::size_t count = report.outputs.empty() ? 0 : report.outputs.front().size();
@@ -158,23 +164,27 @@ std::string ToJson(const RunReport& report) {
     symbols += (symbols.empty() ? "" : ", ") + JsonString(name) + ": " + std::to_string(size);
   }
   std::string text = "{\"graph\": " + JsonString(report.graph) + ", \"ranks\": " + std::to_string(report.ranks) +
-                     ", \"symbols\": {" + symbols + "}, \"outputs\": " +
-                     JsonList(outputs, [](const std::string& item) { return item; });
+                     ", \"symbols\": {" + symbols +
+                     "}, \"outputs\": " + JsonList(outputs, [](const std::string& item) { return item; });
   if (!report.steps.empty()) {
     text += ", \"steps\": " + JsonList(report.steps, [](const TrainedStep& step) {
-      return "{\"loss\": " + JsonNumber(step.loss) +
-             (step.whole_loss ? ", \"whole_loss\": " + JsonNumber(*step.whole_loss) : std::string()) + "}";
-    });
+              return "{\"loss\": " + JsonNumber(step.loss) +
+                     (step.whole_loss ? ", \"whole_loss\": " + JsonNumber(*step.whole_loss) : std::string()) + "}";
+            });
   }
   if (report.comparison) text += ", \"check\": " + JsonComparison(*report.comparison);
   return text + ", \"equal\": " + (report.equal ? "true" : "false") + "}\n";
 }
 
 std::string ToJson(const Status& status) {
-  return "{\"diagnostics\": " + JsonList(status.diagnostics(), [](const Diagnostic& diagnostic) {
-           return "{\"code\": " + JsonString(CodeName(diagnostic.code)) + ", \"message\": " + JsonString(diagnostic.message) +
-                  ", \"text\": " + JsonString(diagnostic.ToString()) + "}";
-         }) + "}\n";
+  return "{\"diagnostics\": " +
+         JsonList(status.diagnostics(),
+                  [](const Diagnostic& diagnostic) {
+                    return "{\"code\": " + JsonString(CodeName(diagnostic.code)) +
+                           ", \"message\": " + JsonString(diagnostic.message) +
+                           ", \"text\": " + JsonString(diagnostic.ToString()) + "}";
+                  }) +
+         "}\n";
 }
 
 }  // namespace autosp

@@ -219,7 +219,8 @@ def test_two_replicas_and_accumulation_over_lengths_equal_one_process():
 @pytest.mark.slow
 def test_the_pass_of_deepspeed_fails_the_same_check():
     """Labels shifted inside each shard: were this to pass, the check could not fail."""
-    results = launch(__file__, "train", 2, {"spec": {**SPEC, "mask": "full"}, "stage": 0, "prepare": "builtin"})
+    spec = {**SPEC, "mask": "full", "batch_size": 1, "lengths": [64]}
+    results = launch(__file__, "train", 2, {"spec": spec, "stage": 0, "prepare": "builtin"})
     with pytest.raises(AssertionError):
         check_exact(results)
     losses = [result.value["losses"][0] for result in results]

@@ -28,7 +28,8 @@ std::string ErrorOf(std::string_view text, const SpmdInputs& inputs, int ranks =
 }
 
 TEST(Interpreter, ConvertsArgumentsAsSchemasWant) {
-  const auto result = RunText(R"(
+  const auto result =
+      RunText(R"(
 graph @g(%x: f32[2, 3], %e: f64[]) {
   %wide = aten.to.dtype(%x, dtype.f64) : f64[2, 3]
   %scaled = aten.mul.Tensor(%wide, 2) : f64[2, 3]
@@ -44,7 +45,8 @@ graph @g(%x: f32[2, 3], %e: f64[]) {
   %shifted = aten.add.Scalar(%values, %eps) : f64[2]
   %padded = aten.constant_pad_nd(%shifted, [0, 1], -1.0) : f64[3]
   return %padded, [%eps, 3], none
-})", {{"x", at::arange(6, F64().dtype(c10::kFloat)).view({2, 3})}, {"e", at::ones({}, F64())}});
+})",
+              {{"x", at::arange(6, F64().dtype(c10::kFloat)).view({2, 3})}, {"e", at::ones({}, F64())}});
   ASSERT_TRUE(result.ok()) << result.status().ToString();
   const at::Tensor& padded = result->outputs[0][0].toTensor();
   EXPECT_EQ(padded.scalar_type(), c10::kDouble);
@@ -73,7 +75,8 @@ graph @g(%n: int(s0), %twice: int(s0*2), %x: f64[s0, 3]) {
   %chosen = sym.ite(%both, 1, 2) : int(2)
   %shifted = sym.lshift(%n, 2) : int(s0*4)
   return %a, %b, %c, %d, %f, %g, %i, %chosen, %shifted, %h, %both
-})", {{"x", at::ones({5, 3}, F64())}});
+})",
+                              {{"x", at::ones({5, 3}, F64())}});
   ASSERT_TRUE(result.ok()) << result.status().ToString();
   const std::vector<std::int64_t> expected = {15, 7, 3, 5, -2, 2, 11, 2, 20};
   for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(result->outputs[0][i].toInt(), expected[i]) << i;
@@ -91,7 +94,8 @@ graph @g(%x: f64[3]) {
   %loss = aten.sum(%b) : f64[]
   %stopped = builtin.set_grad_enabled(false) : none
   return %loss
-})", {{"x", at::ones({3}, F64())}});
+})",
+                              {{"x", at::ones({3}, F64())}});
   ASSERT_TRUE(result.ok()) << result.status().ToString();
   const auto gradients = SpmdGradients(*result, 0);
   ASSERT_TRUE(gradients.ok()) << gradients.status().ToString();
@@ -108,7 +112,8 @@ graph @g(%x: f64[2], %i: i64[2]) {
   %j = aten.add_.Tensor(%i, %r) : i64[2]
   %sum = aten.sum(%x) : f64[]
   return %sum, %j
-})", {{"x", whole}, {"i", at::arange(2, I64())}}, 3);
+})",
+                              {{"x", whole}, {"i", at::arange(2, I64())}}, 3);
   ASSERT_TRUE(result.ok()) << result.status().ToString();
   for (int rank = 0; rank < 3; ++rank) {
     EXPECT_EQ(result->outputs[static_cast<std::size_t>(rank)][0].toTensor().item<double>(), 2 + 2 * rank);
@@ -121,7 +126,8 @@ graph @g(%x: f64[2], %i: i64[2]) {
 }
 
 TEST(Interpreter, OnlyMarkedLeavesOnRequest) {
-  constexpr std::string_view kText = "graph @g(%x: f64[2], %w: f64[2] grad) {\n  %y = aten.mul.Tensor(%x, %w) : f64[2]\n  return %y\n}";
+  constexpr std::string_view kText =
+      "graph @g(%x: f64[2], %w: f64[2] grad) {\n  %y = aten.mul.Tensor(%x, %w) : f64[2]\n  return %y\n}";
   const SpmdInputs inputs = {{"x", at::ones({2}, F64())}, {"w", at::ones({2}, F64())}};
   EXPECT_EQ(RunText(kText, inputs)->leaves.front().size(), 2U);
   EXPECT_EQ(RunText(kText, inputs, 1, {.only_marked_leaves = true})->leaves.front().size(), 1U);
@@ -132,10 +138,11 @@ TEST(InterpreterErrors, NameNodeOperandsRankAndTorchsText) {
 graph @g(%x: f64[2, 3], %w: f64[4, 5]) {
   %y = aten.mm(%x, %w) : f64[2, 5]  loc("model.py":41)
   return %y
-})", {{"x", at::ones({2, 3}, F64())}, {"w", at::ones({4, 5}, F64())}}, 2);
+})",
+                                   {{"x", at::ones({2, 3}, F64())}, {"w", at::ones({4, 5}, F64())}}, 2);
   EXPECT_THAT(text, AllOf(HasSubstr("error[ASP0405]: aten.mm failed on rank 0 of 2: "),
-                          HasSubstr("mat1 and mat2 shapes cannot be multiplied"),
-                          HasSubstr("model.py:41"), HasSubstr("%x is f64[2, 3] on rank 0"), HasSubstr("%w is f64[4, 5]")));
+                          HasSubstr("mat1 and mat2 shapes cannot be multiplied"), HasSubstr("model.py:41"),
+                          HasSubstr("%x is f64[2, 3] on rank 0"), HasSubstr("%w is f64[4, 5]")));
 }
 
 TEST(InterpreterErrors, UnknownOperations) {
@@ -143,8 +150,10 @@ TEST(InterpreterErrors, UnknownOperations) {
   const auto error = [&](const std::string& call) {
     return ErrorOf("graph @g(%x: f64[2]) {\n  %y = " + call + " : f64[2]\n  return %y\n}", inputs);
   };
-  EXPECT_THAT(error("aten.no_such_thing(%x)"), HasSubstr("the simulator does not know the operation aten.no_such_thing"));
-  EXPECT_THAT(error("aten.add.Nothing(%x, %x)"), HasSubstr("has no such overload; it has Scalar, Scalar_out, Tensor, out"));
+  EXPECT_THAT(error("aten.no_such_thing(%x)"),
+              HasSubstr("the simulator does not know the operation aten.no_such_thing"));
+  EXPECT_THAT(error("aten.add.Nothing(%x, %x)"),
+              HasSubstr("has no such overload; it has Scalar, Scalar_out, Tensor, out"));
   EXPECT_THAT(error("autosp.reshard(%x)"), HasSubstr("run reshard-to-collectives first"));
   EXPECT_THAT(error("torch.higher_order.cond(%x)"), HasSubstr("does not know the operation torch.higher_order.cond"));
   EXPECT_THAT(error("sym.gcd(3, 4)"), HasSubstr("does not know the operation sym.gcd"));
@@ -159,11 +168,13 @@ TEST(InterpreterErrors, CollectivesThatDoNotFit) {
   const auto error = [&](const std::string& call) {
     return ErrorOf("graph @g(%x: f64[2, 6]) {\n  %y = " + call + " : f64[2, 6]\n  return %y\n}", inputs, 2);
   };
-  EXPECT_THAT(error("autosp.shard_slice(%x) {dim=1, length=5}"), HasSubstr("dim 1 of f64[2, 6] should be 1 * 5 * 1 = 5"));
+  EXPECT_THAT(error("autosp.shard_slice(%x) {dim=1, length=5}"),
+              HasSubstr("dim 1 of f64[2, 6] should be 1 * 5 * 1 = 5"));
   EXPECT_THAT(error("autosp.shard_slice(%x) {dim=2, length=5}"), HasSubstr("dim 2 is outside of f64[2, 6]"));
   EXPECT_THAT(error("autosp.shard_slice(%x) {length=5}"), HasSubstr("autosp.shard_slice wants \"dim\""));
   EXPECT_THAT(error("autosp.all_gather(%x) {dim=1, length=6}"), HasSubstr("should be 1 * 3 * 1 = 3"));
-  EXPECT_THAT(error("autosp.all_reduce(%x) {reduce=\"mean\"}"), HasSubstr("\"mean\" is not known: sum, avg, max or min"));
+  EXPECT_THAT(error("autosp.all_reduce(%x) {reduce=\"mean\"}"),
+              HasSubstr("\"mean\" is not known: sum, avg, max or min"));
 }
 
 TEST(InterpreterErrors, InputsThatDoNotFit) {
@@ -177,8 +188,9 @@ TEST(InterpreterErrors, InputsThatDoNotFit) {
 
 TEST(InterpreterErrors, TypesThatDoNotFit) {
   const SpmdInputs inputs = {{"x", at::ones({2, 3}, F64())}};
-  EXPECT_THAT(ErrorOf("graph @g(%x: f64[2, s0]) {\n  %y = aten.sum.dim_IntList(%x, [0]) : f64[2]\n  return %y\n}", inputs),
-              HasSubstr("its type has the shape [2] but the value is f64[3]"));
+  EXPECT_THAT(
+      ErrorOf("graph @g(%x: f64[2, s0]) {\n  %y = aten.sum.dim_IntList(%x, [0]) : f64[2]\n  return %y\n}", inputs),
+      HasSubstr("its type has the shape [2] but the value is f64[3]"));
   const auto graph = Parse("mesh @m = {\"sp\"=4}\ngraph @g(%x: f64[2, 3]) form=partitioned {\n  return %x\n}");
   ASSERT_TRUE(graph.ok()) << graph.status().ToString();
   const auto result = SpmdInterpreter(*graph, 2).Run(inputs);

@@ -99,14 +99,16 @@ TEST_P(Lowered, ForeignGroupsAndWrongSizesAreRefused) {
     const Expected<Comparison> comparison = CompareTexts(text, text, GetParam());
     return comparison.ok() ? "" : comparison.status().ToString();
   };
-  EXPECT_NE(run("_c10d_functional.all_reduce(%x, \"sum\", group.dp) : f64[4]").find("the group \"dp\" is not simulated"),
-            std::string::npos);
+  EXPECT_NE(
+      run("_c10d_functional.all_reduce(%x, \"sum\", group.dp) : f64[4]").find("the group \"dp\" is not simulated"),
+      std::string::npos);
   EXPECT_NE(run("_c10d_functional.all_gather_into_tensor(%x, 8, group.sp) : f64[32]").find("the group size is 8 but"),
             std::string::npos);
   EXPECT_NE(run("_c10d_functional.all_reduce(%x, \"product\", group.sp) : f64[4]").find("\"product\" is not known"),
             std::string::npos);
-  EXPECT_NE(run("_c10d_functional.all_to_all_single(%x, [1, 1, 2], [1, 1, 2], group.sp) : f64[4]").find("has 3 elements for"),
-            std::string::npos);
+  EXPECT_NE(
+      run("_c10d_functional.all_to_all_single(%x, [1, 1, 2], [1, 1, 2], group.sp) : f64[4]").find("has 3 elements for"),
+      std::string::npos);
 }
 
 }  // namespace

@@ -31,7 +31,8 @@ std::string NameOf(const ::testing::TestParamInfo<Run>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lengths, Partitioned,
-                         ::testing::Values(Run{1, 7}, Run{2, 8}, Run{4, 8}, Run{2, 7}, Run{4, 7}, Run{4, 41}, Run{3, 4}),
+                         ::testing::Values(Run{1, 7}, Run{2, 8}, Run{4, 8}, Run{2, 7}, Run{4, 7}, Run{4, 41},
+                                           Run{3, 4}),
                          NameOf);
 
 // What one rank alone cannot get wrong.
@@ -222,9 +223,7 @@ graph @parts(%ids: i64[2, s0], %labels: i64[2, s0], %ignored: bool[2, s0], %e: f
   return %loss
 })";
 
-TEST_P(Partitioned, EmbeddingAndCrossEntropy) {
-  EXPECT_TRUE(EqualsWhole(kLoss, kShardedLoss, ranks(), check()));
-}
+TEST_P(Partitioned, EmbeddingAndCrossEntropy) { EXPECT_TRUE(EqualsWhole(kLoss, kShardedLoss, ranks(), check())); }
 
 TEST_P(SeveralRanks, AMissingAllReduceIsNoticed) {
   const std::string broken = Without(kShardedLoss, "total", "term");
@@ -234,7 +233,8 @@ TEST_P(SeveralRanks, AMissingAllReduceIsNoticed) {
 TEST_P(SeveralRanks, ADoubledAllReduceIsNoticed) {
   std::string broken(kShardedLoss);
   broken.replace(broken.find("%loss = aten.div.Tensor(%total"), 30, "%loss = aten.div.Tensor(%twice");
-  broken.insert(broken.find("  %valid"), "  %twice = autosp.all_reduce(%total) {reduce=\"sum\", group=group.sp} : f64[]\n");
+  broken.insert(broken.find("  %valid"),
+                "  %twice = autosp.all_reduce(%total) {reduce=\"sum\", group=group.sp} : f64[]\n");
   EXPECT_TRUE(DiffersFromWhole(kLoss, broken, ranks(), check()));
 }
 

@@ -86,7 +86,8 @@ inline std::string Without(std::string_view text, std::string_view value, std::s
   const std::string name = "%" + std::string(value);
   for (std::size_t at = result.find(name); at != std::string::npos; at = result.find(name, at + 1)) {
     const std::size_t after = at + name.size();
-    const bool is_whole_name = after == result.size() || (std::isalnum(static_cast<unsigned char>(result[after])) == 0 && result[after] != '_');
+    const bool is_whole_name = after == result.size() ||
+                               (std::isalnum(static_cast<unsigned char>(result[after])) == 0 && result[after] != '_');
     if (is_whole_name) result.replace(at, name.size(), "%" + std::string(instead));
   }
   return result;

@@ -17,8 +17,8 @@ struct RandomInputOptions {
   std::map<std::string, std::pair<std::int64_t, std::int64_t>> int_ranges = {};
 };
 
-// One value per input, from the input types alone: the same seed gives the same values. Floats are normal with deviation
-// 1/2; those without dims (norm epsilons and the like) are uniform in [0.1, 1.1).
+// One value per input, from the input types alone: the same seed gives the same values. Floats are normal with
+// deviation 1/2; those without dims (norm epsilons and the like) are uniform in [0.1, 1.1).
 Expected<SpmdInputs> MakeRandomInputs(const Graph& graph, const RandomInputOptions& options = {});
 
 // A copy in which every floating dtype, in types and in dtype constants, is `dtype`: f32 graphs checked in f64.

@@ -22,9 +22,9 @@ std::string DescribeValue(const c10::IValue& value);
 // What one run of P simulated ranks left behind. Autograd graphs are kept: gradients can be asked afterwards.
 struct SpmdResult {
   int ranks = 1;
-  std::map<std::string, std::int64_t> symbols;           // The sizes of this run.
-  std::vector<std::vector<c10::IValue>> outputs;         // [rank][output]
-  std::vector<std::map<std::string, at::Tensor>> leaves;  // [rank]: the floating inputs, by name
+  std::map<std::string, std::int64_t> symbols;             // The sizes of this run.
+  std::vector<std::vector<c10::IValue>> outputs;           // [rank][output]
+  std::vector<std::map<std::string, at::Tensor>> leaves;   // [rank]: the floating inputs, by name
   std::map<std::string, std::vector<c10::IValue>> values;  // Every named value: [name][rank]
 };
 
@@ -39,8 +39,8 @@ struct SpmdOptions {
 
 // Runs a graph on `ranks` simulated ranks of the mesh axis "sp", in lockstep, in this process, with libtorch's kernels.
 // Collectives are built from ATen operations over the tensors of all ranks, so autograd through them is by construction
-// the adjoint for the objective "sum over ranks". It knows no pass and no sharding rule: it is what these are judged by.
-// The graph must outlive the interpreter. Failures are kExecution diagnostics; nothing is thrown.
+// the adjoint for the objective "sum over ranks". It knows no pass and no sharding rule: it is what these are judged
+// by. The graph must outlive the interpreter. Failures are kExecution diagnostics; nothing is thrown.
 class SpmdInterpreter {
  public:
   SpmdInterpreter(const Graph& graph, int ranks, SpmdOptions options = {})

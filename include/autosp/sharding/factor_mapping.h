@@ -52,6 +52,7 @@ struct FactorMapping {
   double neutral_value = 0;
   // Where an operand dim disagrees with the factor it was mapped to (both sizes), e.g. after a collective was lost.
   std::vector<std::string> size_conflicts;
+  std::vector<std::pair<Dim, Dim>> unequal_sizes;  // The sizes of each conflict.
 };
 
 // Every place in args and attributes that holds a value, in order, nested ones included.

@@ -1,0 +1,135 @@
+"""What the passes would do to a model, and why: no process group and no GPU needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from autosp import inputs, private_torch
+from autosp.errors import make_error
+from autosp.options import Options
+from autosp.plan import Plan, evaluate_dim, make_plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One exchange of the forward pass; the backward pass holds its adjoint, of the same size."""
+
+    op: str
+    name: str
+    type: str
+    sent_bytes: int  # by one rank, for the given batch
+    file: str
+    line: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """`str()`, `.json()`, `.html(path)`."""
+
+    sequence_parallel_size: int
+    collectives: list[Collective]
+    remarks: list[dict[str, Any]]
+    timings: list[dict[str, Any]]
+    plan_hash: str
+    graph: str  # the partitioned graph in text form
+
+    def __str__(self) -> str:
+        lines = [f"sequence_parallel_size {self.sequence_parallel_size}, plan {self.plan_hash}", "", "collectives:"]
+        lines += [f"  {c.op:<40} {_amount(c.sent_bytes):>10}  {c.type}  {_place(c)}".rstrip() for c in self.collectives]
+        total = sum(c.sent_bytes for c in self.collectives)
+        lines += [f"  {len(self.collectives)} in the forward pass, {_amount(total)} sent by each rank", "", "decisions:"]
+        lines += [f"  {row['pass']}: {row['value']}: {row['text']}" for row in self.remarks]
+        lines += ["", "time:"]
+        lines += [f"  {row['pass']:<28} {row['seconds'] * 1e3:8.1f} ms" for row in self.timings]
+        return "\n".join(lines)
+
+    def json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    def html(self, path: str) -> None:
+        body = f"<pre>{html.escape(str(self))}</pre>\n<h2>partitioned graph</h2>\n<pre>{html.escape(self.graph)}</pre>"
+        page = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>AutoSP report</title>\n{body}\n</html>\n'
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(page)
+        except OSError as error:
+            raise make_error("kFile", f'cannot write "{path}": {error.strerror}') from error
+
+
+def explain(model: torch.nn.Module, batch: Mapping[str, Any], *, sequence_parallel_size: int, **options: Any) -> Report:
+    """Compiles `model(**batch)` for this many ranks without running it. `options` are those of the backend.
+
+    A batch without a tagged tensor is given to `prepare_auto_sp_inputs` first.
+    """
+    settings = Options.read({**options, "sequence_parallel_size": sequence_parallel_size})
+    if not any(inputs.seq_dim_of_tag(getattr(value, "tag", None)) is not None for value in batch.values()):
+        inputs.prepare_auto_sp_inputs(batch)
+    plans: list[Plan] = []
+
+    @private_torch.mark_backend
+    def backend(gm, example_inputs):
+        with private_torch.exceptions_unwrapped():
+            plans.append(make_plan(gm, example_inputs, settings, sequence_parallel_size))
+        raise private_torch.stop_compilation()
+
+    with torch.enable_grad():
+        try:
+            torch.compile(model, backend=backend, fullgraph=True)(**batch)
+        except private_torch.stop_compilation():
+            pass
+    plan = plans[-1]
+    return Report(
+        sequence_parallel_size,
+        _collectives(plan.graph, sequence_parallel_size),
+        plan.remarks,
+        plan.timings,
+        plan.plan_hash,
+        plan.graph.print(),
+    )
+
+
+# What one rank sends, in units of the result's bytes: f(P). The result of a reduce-scatter is one P-th of its operand.
+_SENT = {
+    "all_to_all_single": lambda p: (p - 1) / p,
+    "all_gather_into_tensor": lambda p: (p - 1) / p,
+    "reduce_scatter_tensor": lambda p: p - 1,
+    "all_reduce": lambda p: 2 * (p - 1) / p,
+}
+
+
+def _collectives(graph: Any, size: int) -> list[Collective]:
+    found = []
+    for node in graph.nodes_summary():
+        short = node["op"].removeprefix("_c10d_functional.")
+        if short in _SENT:
+            sent = round(_bytes(node["type"], graph.hints()) * _SENT[short](size))
+            found.append(Collective(node["op"], node["name"], node["type"], sent, node["file"], node["line"]))
+    return found
+
+
+def _bytes(type_text: str, hints: dict[str, int]) -> int:
+    """Size of "bf16[2, floordiv(s0, 4), 64] grad" for the example's lengths."""
+    dtype, shape = re.match(r"(\w+)\[(.*)\]", type_text).groups()
+    bits = re.search(r"\d+", dtype)
+    count = 1
+    for dim in evaluate_dim(f"[{shape}]", hints):
+        count *= dim
+    return count * (int(bits.group()) // 8 if bits else 1)
+
+
+def _amount(count: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def _place(collective: Collective) -> str:
+    return f"{collective.file}:{collective.line}" if collective.line else ""
