@@ -86,6 +86,8 @@ class Propagation {
                fmt::format("add a row: autosp.register_rule(\"{}\", \"(b, s, d) -> (b, s, d)\"), or a line of a --rules "
                            "file; see docs/sharding-rules.md",
                            node.op));
+        // The pass fails; guessing that the result lies like the operand lets it find the next op without a rule.
+        if (node.type.is_tensor() && node.type.shape == operand->type.shape) node.type.layout = layout;
         return;
       }
     }

@@ -106,6 +106,7 @@ class Screen:
         texts: dict[str, list[int]] = {}
         for rank, event in run.errors:
             text = event["text"] if event["code"] else f"{event['type']}: {event['text']}"
+            text = text.split("\n\nSet TORCHDYNAMO_VERBOSE")[0]  # Dynamo's advice to those who debug Dynamo
             texts.setdefault(text, []).append(rank)
         for text, ranks in texts.items():
             which = ", ".join(str(rank) for rank in sorted(ranks))
@@ -144,7 +145,7 @@ def write_losses(folder: pathlib.Path, run: Run) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for rank, steps in enumerate(run.steps):
         with open(folder / f"rank{rank}.csv", "w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
+            writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["step", "loss", "seconds", "tokens_per_second", "peak_bytes"])
             for event in steps:
                 loss = sum(event["losses"]) / len(event["losses"])

@@ -99,6 +99,8 @@ def make_spec(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict
     spec["sp"] = args.sp or (1 if args.mode == "single" else 2)
     if args.mode == "single" and spec["sp"] > 1:
         parser.error("--compile single is one process; leave --sp-size away")
+    if args.mode == "single":
+        spec["engine"], spec["zero_stage"] = "plain", 0
     if args.mode == "builtin" and args.engine == "plain":
         parser.error("--compile builtin is a part of DeepSpeed; use --engine deepspeed")
     if args.engine == "deepspeed" and args.dtype == "f64" and args.mode != "single":
@@ -142,6 +144,8 @@ def train(spec: dict, folder: pathlib.Path, role: str, screen: report.Screen) ->
     ranks = 1 if single else spec["sp"] * spec["dp"]
     tokens = sum(spec["lengths"]) * spec["batch_size"] * spec["dp"]
     title = "one process, unsharded" if single else f"{ranks} ranks"
+    if not single and spec["mode"] != "eager":
+        title += ", the first step compiles"
     run = report.Run(title, ranks, tokens)
     log = folder / f"{role}.log"
     # torchrun ends all ranks when one fails.
@@ -156,6 +160,9 @@ def train(spec: dict, folder: pathlib.Path, role: str, screen: report.Screen) ->
         try:
             deadline = _deadline(spec["timeout"])
             screen.watch(run, report.EventReader(folder, role, ranks), lambda: process.poll() is None and deadline())
+            if process.poll() is None:
+                text = f"the run did not end within {spec['timeout']:g} s (--timeout)"
+                run.errors += [(rank, {"type": "TimeoutError", "text": text, "code": ""}) for rank in range(ranks)]
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
