@@ -4,8 +4,8 @@
 
 namespace autosp {
 
-// Resharded -> Partitioned. Shapes become those of one rank, once and last; layouts are cleared (verify_partitioned finds
-// them again from ops and collectives alone).
+// Resharded -> Partitioned. Shapes become those of one rank, once and last; layouts are cleared (verify_partitioned
+// finds them again from ops and collectives alone).
 //  1. a cut dim of size major*length*minor becomes major*ceildiv(length, P)*minor (floordiv where P divides length).
 //  2. arguments that are sizes (the rule's `sizes` parameter) become local where their dim is cut; -1 stays.
 //  3. a slice that takes everything of a cut dim ends at the largest int instead of the global length.

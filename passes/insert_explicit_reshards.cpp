@@ -24,7 +24,8 @@ class ReshardInserter {
   Status VisitCall(Node& node) {
     const OpRule* rule = context_.rules->Find(node.op);
     if (node.op == "builtin.getitem") return Status::Ok();
-    if (rule == nullptr) {  // No rule: propagate_shardings allowed it only with whole operands; partial ones are reduced.
+    if (rule ==
+        nullptr) {  // No rule: propagate_shardings allowed it only with whole operands; partial ones are reduced.
       for (Node** slot : OperandSlots(node)) {
         if ((*slot)->type.is_tensor()) *slot = Reshard(**slot, Layout::Replicated(), node);
       }
@@ -81,8 +82,9 @@ class ReshardInserter {
   Node* MakeReshard(Node& value, const Layout& to, const Node& reader) {
     Type type = value.type;
     type.layout = to;
-    Node* reshard = graph_.InsertAfter(value.is_input() ? nullptr : &value, value.name + (to.is_sharded() ? "_sp" : "_whole"),
-                                       "autosp.reshard", {&value}, type);
+    Node* reshard =
+        graph_.InsertAfter(value.is_input() ? nullptr : &value, value.name + (to.is_sharded() ? "_sp" : "_whole"),
+                           "autosp.reshard", {&value}, type);
     reshard->provenance = value.is_input() ? reader.provenance : value.provenance;
     changed_ = true;
     return reshard;

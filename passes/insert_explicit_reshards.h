@@ -4,9 +4,10 @@
 
 namespace autosp {
 
-// Sharded -> Resharded. Makes every layout conflict a node; shapes stay global, so the graph still means the same program.
-//  1. An operand that lies otherwise than its reader needs is read through autosp.reshard, placed right after its producer
-//     (where gradients are recorded as they were for the value) and shared by all readers that need that layout.
+// Sharded -> Resharded. Makes every layout conflict a node; shapes stay global, so the graph still means the same
+// program.
+//  1. An operand that lies otherwise than its reader needs is read through autosp.reshard, placed right after its
+//     producer (where gradients are recorded as for the value) and shared by all readers that need that layout.
 //  2. An op computed on its repair factor (attention on heads) gets a reshard behind it, back to the layout that
 //     propagate_shardings promised to its readers.
 //  3. A sum over a cut factor that P does not divide sees padding: its operand passes through autosp.mask_padding.

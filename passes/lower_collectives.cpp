@@ -49,7 +49,8 @@ class CollectiveLowering {
   Node* Lower(const Node& node) {
     Node* operand = node.args[0].node();
     if (node.op == "autosp.all_reduce") {
-      return Wait(Call("_c10d_functional.all_reduce", {operand, *node.attribute("reduce"), Argument::Group("sp")}, operand->type));
+      return Wait(Call("_c10d_functional.all_reduce", {operand, *node.attribute("reduce"), Argument::Group("sp")},
+                       operand->type));
     }
     const CutDim cut = CutOf(node, "");
     if (node.op == "autosp.shard_slice") return ShardSlice(operand, cut);
@@ -57,8 +58,12 @@ class CollectiveLowering {
     if (node.op == "autosp.reduce_scatter") return ReduceScatter(operand, cut, *node.attribute("reduce"));
     if (node.op == "autosp.mask_padding") return MaskPadding(operand, cut, *node.attribute("value"));
     if (node.op == "autosp.all_to_all") return AllToAll(operand, cut, CutOf(node, "to_"));
-    failure_ = Diagnostic{DiagnosticCode::kInvalidGraph, node.op + " cannot be lowered", node.provenance.location,
-                          Describe(node), {}, ""};
+    failure_ = Diagnostic{DiagnosticCode::kInvalidGraph,
+                          node.op + " cannot be lowered",
+                          node.provenance.location,
+                          Describe(node),
+                          {},
+                          ""};
     return operand;
   }
 
@@ -87,8 +92,8 @@ class CollectiveLowering {
     return result;
   }
 
-  // `shape` with the cut dim seen as (major, lengths.., minor); a major or minor of 1 gets no dim of its own, which keeps
-  // the rank of what the compiler sees low.
+  // `shape` with the cut dim seen as (major, lengths.., minor); a major or minor of 1 gets no dim of its own, which
+  // keeps the rank of what the compiler sees low.
   static Shape Seen(const Shape& shape, const CutDim& cut, const Shape& lengths) {
     Shape parts;
     if (!cut.major.is_one()) parts.push_back(cut.major);
@@ -180,7 +185,8 @@ class CollectiveLowering {
 
   Node* Coordinate(const std::string& device) {
     return Shared("rank " + device, [&] {
-      return Call("autosp_fx.mesh_coordinate", {Argument::Group("sp"), Argument::Constant{"device", device}}, IndexType({}, device));
+      return Call("autosp_fx.mesh_coordinate", {Argument::Group("sp"), Argument::Constant{"device", device}},
+                  IndexType({}, device));
     });
   }
 

@@ -4,14 +4,15 @@
 
 namespace autosp {
 
-// Partitioned -> Lowered. Spells every autosp.* node in ops that the framework's compiler knows: ATen views and permutes,
-// which inductor fuses, and functional collectives (_c10d_functional.*, group by name), which it schedules and never
-// recomputes. With P ranks, a factor of length n cut into blocks of L = ceildiv(n, P), in a dim seen as (major, n, minor):
+// Partitioned -> Lowered. Spells every autosp.* node in ops that the framework's compiler knows: ATen views and
+// permutes, which inductor fuses, and functional collectives (_c10d_functional.*, group by name), which it schedules
+// and never recomputes. With P ranks, a factor of length n cut into blocks of L = ceildiv(n, P), in a dim seen as
+// (major, n, minor):
 //   shard_slice     reshape n to (P, L), index_select the rank's row.      P does not divide n: index_select of the
 //                   positions min(rank*L + arange(L), n - 1).
 //   all_gather      all_gather_into_tensor gives (P, .., L, ..); P is moved before L; a padded tail is dropped.
-//   all_to_all      the new factor becomes (P, L'), P goes to the front; all_to_all_single with splits [1]*P; P goes before
-//                   L of the old factor (Ulysses, arXiv 2309.14509, section 3).
+//   all_to_all      the new factor becomes (P, L'), P goes to the front; all_to_all_single with splits [1]*P; P
+//                   goes before L of the old factor (Ulysses, arXiv 2309.14509, section 3).
 //   reduce_scatter  P to the front, reduce_scatter_tensor.
 //   all_reduce      all_reduce.
 //   mask_padding    where(rank*L + arange(L) < n, x, value).

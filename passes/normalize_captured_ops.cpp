@@ -16,12 +16,29 @@ constexpr std::int64_t kMeanReduction = 1;
 constexpr std::int64_t kSumReduction = 2;
 
 // Ops whose result may share memory with their first operand.
-constexpr std::array<std::string_view, 23> kViewOps = {
-    "aten.view",          "aten.reshape",     "aten.transpose.int", "aten.permute",     "aten.expand",
-    "aten.slice.Tensor",  "aten.select.int",  "aten.unsqueeze",     "aten.squeeze.dim", "aten.t",
-    "aten.detach",        "aten.alias",       "aten.chunk",         "aten.split.Tensor", "aten.split_with_sizes",
-    "aten.unbind.int",    "aten.unflatten.int", "aten.flatten.using_ints", "aten.contiguous", "aten.to.dtype",
-    "aten.to.device",     "aten.to.dtype_layout", "builtin.getitem"};
+constexpr std::array<std::string_view, 23> kViewOps = {"aten.view",
+                                                       "aten.reshape",
+                                                       "aten.transpose.int",
+                                                       "aten.permute",
+                                                       "aten.expand",
+                                                       "aten.slice.Tensor",
+                                                       "aten.select.int",
+                                                       "aten.unsqueeze",
+                                                       "aten.squeeze.dim",
+                                                       "aten.t",
+                                                       "aten.detach",
+                                                       "aten.alias",
+                                                       "aten.chunk",
+                                                       "aten.split.Tensor",
+                                                       "aten.split_with_sizes",
+                                                       "aten.unbind.int",
+                                                       "aten.unflatten.int",
+                                                       "aten.flatten.using_ints",
+                                                       "aten.contiguous",
+                                                       "aten.to.dtype",
+                                                       "aten.to.device",
+                                                       "aten.to.dtype_layout",
+                                                       "builtin.getitem"};
 
 bool IsView(const Node& node) { return std::find(kViewOps.begin(), kViewOps.end(), node.op) != kViewOps.end(); }
 
@@ -115,8 +132,12 @@ class Normalizer {
     }
     if (why.empty() && rules_.Find(name) == nullptr) why = fmt::format("no rule for the out-of-place form {}", name);
     if (!why.empty()) {
-      status_.Add(Diagnostic{DiagnosticCode::kMutatedInput, fmt::format("{} writes to its operand: {}", node.op, why),
-                             node.provenance.location, Describe(node), {}, ""});
+      status_.Add(Diagnostic{DiagnosticCode::kMutatedInput,
+                             fmt::format("{} writes to its operand: {}", node.op, why),
+                             node.provenance.location,
+                             Describe(node),
+                             {},
+                             ""});
       return;
     }
     node.op = name;
@@ -155,7 +176,7 @@ class Normalizer {
   void Finish(Node& node, const std::vector<Node*>& made) {
     for (Node* value : made) value->provenance = node.provenance;
     graph_.ReplaceUses(&node, made.back(), made.back());
-    
+
     changed_ = true;
   }
 

@@ -4,10 +4,12 @@
 
 namespace autosp {
 
-// Captured -> Normalized. Rewrites ops whose result cannot be put together from parts of the sequence into ones that can:
+// Captured -> Normalized. Rewrites ops whose result cannot be put together from parts of the sequence into ones that
+// can:
 //
 //  1. A mean loss over class indices becomes a sum and a count, so that the count can be taken from the whole labels:
-//       %l = aten.cross_entropy_loss(%x, %t)                       ->  %l      = aten.cross_entropy_loss(%x, %t) {reduction=2}
+//       %l = aten.cross_entropy_loss(%x, %t)                       ->  %l      = aten.cross_entropy_loss(%x, %t)
+//       {reduction=2}
 //                                                                      %l_valid = aten.ne.Scalar(%t, -100)
 //                                                                      %l_count = aten.sum(%l_valid)
 //                                                                      %l_mean  = aten.div.Tensor(%l, %l_count)

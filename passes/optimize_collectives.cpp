@@ -24,7 +24,9 @@ Node* Simplified(const Node& node) {
   Node* inner = node.args.empty() ? nullptr : node.args[0].node();
   if (inner == nullptr || !IsCollective(*inner) || inner->args.empty()) return nullptr;
   Node* before = inner->args[0].node();
-  const auto pair = [&](const char* outer_op, const char* inner_op) { return node.op == outer_op && inner->op == inner_op; };
+  const auto pair = [&](const char* outer_op, const char* inner_op) {
+    return node.op == outer_op && inner->op == inner_op;
+  };
   if (pair("autosp.all_to_all", "autosp.all_to_all") && LayoutText(node, "") == LayoutText(*inner, "to_") &&
       LayoutText(node, "to_") == LayoutText(*inner, "")) {
     return before;
@@ -101,7 +103,9 @@ class OptimizeCollectivesPass : public Pass {
   const char* name() const override { return "optimize-collectives"; }
   Form form_in() const override { return Form::kResharded; }
   Form form_out() const override { return Form::kResharded; }
-  const char* summary() const override { return "cancels inverse pairs, merges equal collectives, removes unread ones"; }
+  const char* summary() const override {
+    return "cancels inverse pairs, merges equal collectives, removes unread ones";
+  }
   Expected<bool> Run(Graph& graph, PassContext& /*context*/) const override {
     bool changed = false;
     while (Round(graph)) changed = true;

@@ -80,12 +80,13 @@ class Propagation {
     for (const Node* operand : node.operands()) {
       for (const Layout& layout : ResultLayouts(*operand)) {
         if (!layout.is_sharded()) continue;
-        Refuse(DiagnosticCode::kNoRule, node,
-               fmt::format("{} has no sharding rule, and its operand {} is cut over \"sp\"={}", node.op, Describe(*operand),
-                           graph_.axis_size()),
-               fmt::format("add a row: autosp.register_rule(\"{}\", \"(b, s, d) -> (b, s, d)\"), or a line of a --rules "
-                           "file; see docs/sharding-rules.md",
-                           node.op));
+        Refuse(
+            DiagnosticCode::kNoRule, node,
+            fmt::format("{} has no sharding rule, and its operand {} is cut over \"sp\"={}", node.op,
+                        Describe(*operand), graph_.axis_size()),
+            fmt::format("add a row: autosp.register_rule(\"{}\", \"(b, s, d) -> (b, s, d)\"), or a line of a --rules "
+                        "file; see docs/sharding-rules.md",
+                        node.op));
         // The pass fails; guessing that the result lies like the operand lets it find the next op without a rule.
         if (node.type.is_tensor() && node.type.shape == operand->type.shape) node.type.layout = layout;
         return;
@@ -96,9 +97,9 @@ class Propagation {
   void Decide(Node& node, const FactorMapping& mapping) {
     Layouts operands;
     for (const OperandFactors& operand : mapping.operands) operands.push_back(operand.value->type.layout);
-    const bool any_cut = std::any_of(mapping.operands.begin(), mapping.operands.end(), [](const OperandFactors& operand) {
-      return operand.read && operand.value->type.layout.is_sharded();
-    });
+    const bool any_cut = std::any_of(
+        mapping.operands.begin(), mapping.operands.end(),
+        [](const OperandFactors& operand) { return operand.read && operand.value->type.layout.is_sharded(); });
     const Layouts latents = LatentOperands(mapping);
     if (any_cut) {
       DecideCut(node, mapping, operands);
@@ -146,8 +147,8 @@ class Propagation {
     const bool divisible = heads.constant() && *heads.constant() % ranks == 0;
     if (!cut_allowed || !divisible) {
       Refuse(DiagnosticCode::kHeadsNotDivisible, node,
-             fmt::format("cannot move axis \"sp\"={} from the sequence to the heads: {} query heads and {} kv heads", ranks,
-                         mapping.query_heads, heads.ToString()));
+             fmt::format("cannot move axis \"sp\"={} from the sequence to the heads: {} query heads and {} kv heads",
+                         ranks, mapping.query_heads, heads.ToString()));
       SetWhole(node);
       return;
     }
@@ -181,7 +182,8 @@ class Propagation {
     for (std::size_t i = 0; i < strategy.operands.size(); ++i) {
       const Node& operand = *mapping.operands[i].value;
       if (!operand.type.layout.is_sharded() || !strategy.operands[i].is_replicated()) continue;
-      const double mebibytes = ReshardBytes(graph_, operand.type, operand.type.layout, Layout::Replicated()) / (1 << 20);
+      const double mebibytes =
+          ReshardBytes(graph_, operand.type, operand.type.layout, Layout::Replicated()) / (1 << 20);
       const std::string text =
           fmt::format("{} needs the whole of {}: gathering it sends {:.3f} MiB per rank and forward pass", node.op,
                       Describe(operand), mebibytes);
@@ -249,8 +251,9 @@ class Propagation {
     if (!cut_result) return;
     const Node* value = graph_.output()->operands().front();
     Refuse(DiagnosticCode::kNoLossOutput, *value,
-           fmt::format("the graph returns {} and no loss: a loss computed outside it would see 1 of {} parts of the sequence",
-                       Describe(*value), graph_.axis_size()));
+           fmt::format(
+               "the graph returns {} and no loss: a loss computed outside it would see 1 of {} parts of the sequence",
+               Describe(*value), graph_.axis_size()));
   }
 
   void Refuse(DiagnosticCode code, const Node& node, std::string message, std::string hint = "") {

@@ -53,7 +53,10 @@ class ReshardLowering {
     }
     return Diagnostic{DiagnosticCode::kInvalidGraph,
                       "no collective takes a value from " + from.ToString() + " to " + to.ToString(),
-                      node.provenance.location, autosp::Describe(node), {}, ""};
+                      node.provenance.location,
+                      autosp::Describe(node),
+                      {},
+                      ""};
   }
 
   Status Collective(Node& node, const char* op, const Layout& layout, const std::string& prefix = "") {
@@ -83,7 +86,9 @@ class ReshardToCollectivesPass : public Pass {
   const char* name() const override { return "reshard-to-collectives"; }
   Form form_in() const override { return Form::kResharded; }
   Form form_out() const override { return Form::kResharded; }
-  const char* summary() const override { return "reshards become all_to_all, all_gather, reduce_scatter, all_reduce, slice"; }
+  const char* summary() const override {
+    return "reshards become all_to_all, all_gather, reduce_scatter, all_reduce, slice";
+  }
   Expected<bool> Run(Graph& graph, PassContext& /*context*/) const override { return ReshardLowering(graph).Run(); }
 };
 

@@ -35,24 +35,31 @@ class SeedShardingsPass : public Pass {
       }
       const Dim& length = input->type.shape[input->seq_dim];
       if (CeilDiv(length, ranks).is_one() && ranks > 1) {
-        status.Add(Problem(DiagnosticCode::kSequenceTooShort, *input,
-                           fmt::format("%{} has a fixed length of {}, which leaves 1 position for each of {} ranks, not 2",
-                                       input->name, length.ToString(), ranks)));
+        status.Add(
+            Problem(DiagnosticCode::kSequenceTooShort, *input,
+                    fmt::format("%{} has a fixed length of {}, which leaves 1 position for each of {} ranks, not 2",
+                                input->name, length.ToString(), ranks)));
         continue;
       }
       if (length.is_constant() || graph.IsDivisible(length, ranks)) continue;
       const std::optional<std::int64_t> hint = length.Evaluate(graph.hints());
       if (!hint || *hint % ranks != 0) continue;
       graph.divisible().emplace_back(length, ranks);
-      context.remarks.push_back({name(), "%" + input->name,
-                                 fmt::format("length {} is a multiple of {}: no padding", length.ToString(), ranks), {}});
+      context.remarks.push_back({name(),
+                                 "%" + input->name,
+                                 fmt::format("length {} is a multiple of {}: no padding", length.ToString(), ranks),
+                                 {}});
       changed = true;
     }
     if (!tagged) {
-      status.Add(Diagnostic{DiagnosticCode::kNoTaggedInput,
-                            fmt::format("none of the {} inputs is tagged as a sequence, and the graph is to run on {} ranks",
-                                        graph.inputs().size(), ranks),
-                            {}, "", {}, ""});
+      status.Add(
+          Diagnostic{DiagnosticCode::kNoTaggedInput,
+                     fmt::format("none of the {} inputs is tagged as a sequence, and the graph is to run on {} ranks",
+                                 graph.inputs().size(), ranks),
+                     {},
+                     "",
+                     {},
+                     ""});
     }
     if (!status.ok()) return status;
     return changed;

@@ -80,7 +80,8 @@ class Unifier {
     const std::map<std::string, Dim> replacement = {{goes, Dim::Symbol(stays)}};
     for (const auto& node : graph_.nodes()) ReplaceIn(node->type, replacement);
     for (auto& [dim, divisor] : graph_.divisible()) dim = dim.Substitute(replacement);
-    context_.remarks.push_back({"unify-sizes", goes, fmt::format("{} is {}: an operation needs them equal", goes, stays), {}});
+    context_.remarks.push_back(
+        {"unify-sizes", goes, fmt::format("{} is {}: an operation needs them equal", goes, stays), {}});
   }
 
   static void ReplaceIn(Type& type, const std::map<std::string, Dim>& replacement) {

@@ -4,9 +4,10 @@
 
 namespace autosp {
 
-// Normalized -> Normalized. Gives sizes that must be equal one name. A framework that traces with one symbol per input dim has
-// two symbols for the batch of ids and of labels; an operation that reads both proves them equal, and only then do layouts of
-// flattened dims ([b, s] -> [b*s]) agree. A symbol is at least 2, so an operation that would broadcast 1 proves it too.
+// Normalized -> Normalized. Gives sizes that must be equal one name. A framework that traces with one symbol per input
+// dim has two symbols for the batch of ids and of labels; an operation that reads both proves them equal, and only then
+// do layouts of flattened dims ([b, s] -> [b*s]) agree. A symbol is at least 2, so an operation that would broadcast 1
+// proves it too.
 //   %loss = aten.cross_entropy_loss(%x: f32[s0*s1, 256], %t: i64[s2*s1])     s2 becomes s0 everywhere
 // Only whole symbols that remain after common factors are cancelled are replaced, the later input's by the earlier's.
 std::unique_ptr<Pass> MakeUnifySizesPass();

@@ -44,8 +44,8 @@ class Derivation {
   }
 
   void Conflict(const Node& node, std::string message) {
-    status_.Add(Diagnostic{DiagnosticCode::kLayoutConflict, std::move(message), node.provenance.location, Describe(node), {},
-                           ""});
+    status_.Add(Diagnostic{
+        DiagnosticCode::kLayoutConflict, std::move(message), node.provenance.location, Describe(node), {}, ""});
   }
 
   static std::optional<Dim> DimOf(const Argument* argument) {
@@ -64,8 +64,8 @@ class Derivation {
     const std::optional<Dim> minor = DimOf(node.attribute(prefix + "minor"));
     const auto* number = dim == nullptr ? nullptr : dim->get<std::int64_t>();
     if (number == nullptr || !major || !length || !minor) {
-      Conflict(node, fmt::format("{} lacks one of the attributes {}dim, {}major, {}length, {}minor", node.op, prefix, prefix,
-                                 prefix, prefix));
+      Conflict(node, fmt::format("{} lacks one of the attributes {}dim, {}major, {}length, {}minor", node.op, prefix,
+                                 prefix, prefix, prefix));
       return std::nullopt;
     }
     Known known;
@@ -145,8 +145,8 @@ class Derivation {
     return shape;
   }
 
-  // A collective changes where a value lies, never what it is: whole shapes before and after are equal, and the local size
-  // of the cut dim is that of a block.
+  // A collective changes where a value lies, never what it is: whole shapes before and after are equal, and the local
+  // size of the cut dim is that of a block.
   void CheckShape(const Node& node, const Node& operand, const Known& before, const Known& after) {
     const auto fits = [&](const Node& value, const Known& known) {
       if (!known.layout.is_sharded()) return true;
@@ -155,7 +155,8 @@ class Derivation {
              value.type.shape[dim] == known.layout.major * known.block * known.layout.minor;
     };
     if (!fits(operand, before) || !fits(node, after) || WholeShape(operand, before) != WholeShape(node, after)) {
-      Conflict(node, fmt::format("{} gives {}, which does not follow from {}", node.op, Describe(node), Describe(operand)));
+      Conflict(node,
+               fmt::format("{} gives {}, which does not follow from {}", node.op, Describe(node), Describe(operand)));
     }
   }
 
@@ -197,7 +198,8 @@ class Derivation {
   }
 
   void Derive(const Node& node, const FactorMapping& mapping) {
-    for (const std::string& conflict : mapping.size_conflicts) Conflict(node, fmt::format("{} in {}", conflict, node.op));
+    for (const std::string& conflict : mapping.size_conflicts)
+      Conflict(node, fmt::format("{} in {}", conflict, node.op));
     if (mapping.random) Conflict(node, fmt::format("{} draws random numbers on a cut value", node.op));
     std::optional<FactorSharding> cut;
     Known source;

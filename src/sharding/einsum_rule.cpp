@@ -8,8 +8,8 @@ namespace {
 // Walks a term over a shape: f(name, position of the dim); `*` stands for "*0", "*1", ... counted from the left.
 template <typename F>
 void ForEachDim(const RuleTerm& term, int rank, const F& f) {
-  const int named = static_cast<int>(std::count_if(term.dims.begin(), term.dims.end(),
-                                                   [](const std::string& name) { return name != "*"; }));
+  const int named = static_cast<int>(
+      std::count_if(term.dims.begin(), term.dims.end(), [](const std::string& name) { return name != "*"; }));
   int dim = 0;
   for (const std::string& name : term.dims) {
     if (name != "*") {

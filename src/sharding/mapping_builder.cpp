@@ -60,8 +60,8 @@ void MappingBuilder::CompareSizes(const DimFactors& dims, const std::vector<Dim>
     for (const int factor : dims[dim]) product = product * mapping.factors[factor].size;
     if (product != shape[dim]) {
       mapping.unequal_sizes.emplace_back(product, shape[dim]);
-      mapping.size_conflicts.push_back(
-          fmt::format("{} dim {} is {}, but the operation runs over {}", what, dim, shape[dim].ToString(), product.ToString()));
+      mapping.size_conflicts.push_back(fmt::format("{} dim {} is {}, but the operation runs over {}", what, dim,
+                                                   shape[dim].ToString(), product.ToString()));
     }
   }
 }

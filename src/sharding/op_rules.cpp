@@ -28,8 +28,8 @@ std::vector<std::string> SplitTrimmed(std::string_view text, char separator) {
 }
 
 Diagnostic BadRule(const std::string& op, std::string_view text, const std::string& why) {
-  return Diagnostic{DiagnosticCode::kBadRule, fmt::format("cannot read the rule \"{}\" of {}: {}", text, op, why), {}, "",
-                    {}, ""};
+  return Diagnostic{
+      DiagnosticCode::kBadRule, fmt::format("cannot read the rule \"{}\" of {}: {}", text, op, why), {}, "", {}, ""};
 }
 
 // "(*, k), (n, k), (n)?"
@@ -44,8 +44,8 @@ Expected<std::vector<RuleTerm>> ParseTerms(const std::string& op, std::string_vi
     RuleTerm term;
     for (std::string& name : SplitTrimmed(text.substr(1, close - 1), ',')) {
       const bool good = name == "*" || (!name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-                                          return std::isalnum(c) || c == '_';
-                                        }));
+                          return std::isalnum(c) || c == '_';
+                        }));
       if (!good) return BadRule(op, whole, fmt::format("\"{}\" is no factor name", name));
       term.dims.push_back(std::move(name));
     }
@@ -78,7 +78,8 @@ Status ParseOptions(const std::vector<std::string>& options, std::string_view wh
     } else if (word == "bias") {
       rule.bias = rest;
     } else {
-      return BadRule(rule.op, whole_text, fmt::format("unknown option \"{}\"; known: reduce, whole, sizes, bias", word));
+      return BadRule(rule.op, whole_text,
+                     fmt::format("unknown option \"{}\"; known: reduce, whole, sizes, bias", word));
     }
   }
   return Status::Ok();

@@ -112,7 +112,8 @@ void LastTwo(MappingBuilder& builder) {
   OperandFactors* self = builder.Operand("self");
   if (self == nullptr) return;
   self->dims = FreshFactors(builder, builder.ShapeOf(*self));
-  for (std::size_t dim = self->dims.size() - std::min<std::size_t>(2, self->dims.size()); dim < self->dims.size(); ++dim) {
+  for (std::size_t dim = self->dims.size() - std::min<std::size_t>(2, self->dims.size()); dim < self->dims.size();
+       ++dim) {
     self->dims[dim] = {};
   }
   builder.mapping.results[0] = self->dims;

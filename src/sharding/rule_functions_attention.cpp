@@ -31,7 +31,8 @@ void MapAttention(MappingBuilder& builder) {
     if (q[dim] == v[dim]) value->dims[dim] = {batch};
   }
   const std::optional<Dim> group = ExactDiv(q[head], k[head]);
-  const int heads = builder.AddFactor(k[head], group && k[head] == v[head] ? FactorKind::kPassThrough : FactorKind::kWhole);
+  const int heads =
+      builder.AddFactor(k[head], group && k[head] == v[head] ? FactorKind::kPassThrough : FactorKind::kWhole);
   key->dims[head] = value->dims[head] = {heads};
   result[head] = {heads};
   if (group && !group->is_one()) result[head].push_back(builder.AddFactor(*group, FactorKind::kPassThrough));

@@ -41,8 +41,9 @@ Strategy StrategyOf(const Node& node, const FactorMapping& mapping, bool repair_
     const std::optional<FactorSharding> cut = ProjectLayout(results[r], mapping.results[r], mapping.factors);
     // A result that is cut where the op needs the whole factor was computed on the repair factor and exchanged back;
     // so was one whose keys or values arrive cut.
-    const bool repaired = mapping.repair_to >= 0 && repair_allowed &&
-                          (!cut || mapping.factors[cut->factor].kind == FactorKind::kWhole || NeedsRepair(mapping, operands));
+    const bool repaired =
+        mapping.repair_to >= 0 && repair_allowed &&
+        (!cut || mapping.factors[cut->factor].kind == FactorKind::kWhole || NeedsRepair(mapping, operands));
     if (repaired) {
       return StrategyFor(mapping, FactorSharding{mapping.repair_to, 1, mapping.factors[mapping.repair_to].size, 1});
     }

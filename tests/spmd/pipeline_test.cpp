@@ -1,5 +1,5 @@
-// The whole pipeline on toy programs: what comes out is run on simulated ranks and compared with the unsharded program, in
-// value and in every gradient; then single collectives are broken, and the verifier must see it.
+// The whole pipeline on toy programs: what comes out is run on simulated ranks and compared with the unsharded program,
+// in value and in every gradient; then single collectives are broken, and the verifier must see it.
 #include <autosp/ir/printer.h>
 #include <autosp/sharding/op_rules.h>
 
@@ -109,7 +109,8 @@ TEST_P(PipelineTest, VerifierSeesEveryBrokenCollective) {
       if (!compile(mutant, options).ok()) {
         ++caught;
       } else {
-        EXPECT_TRUE(EqualsWhole(whole, mutant, c.ranks, CheckOf(c))) << "not seen: " << name << (twice ? " twice" : " removed");
+        EXPECT_TRUE(EqualsWhole(whole, mutant, c.ranks, CheckOf(c)))
+            << "not seen: " << name << (twice ? " twice" : " removed");
       }
     }
   }
@@ -119,7 +120,8 @@ TEST_P(PipelineTest, VerifierSeesEveryBrokenCollective) {
 std::vector<Case> AllCases() {
   std::vector<Case> cases;
   for (const char* program : {"decoder", "masked_attention", "mixing", "eager_attention", "two_batch_symbols"}) {
-    for (const auto& [ranks, length] : std::vector<std::pair<int, std::int64_t>>{{2, 8}, {4, 8}, {2, 7}, {4, 7}, {4, 41}, {4, 3}}) {
+    for (const auto& [ranks, length] :
+         std::vector<std::pair<int, std::int64_t>>{{2, 8}, {4, 8}, {2, 7}, {4, 7}, {4, 41}, {4, 3}}) {
       cases.push_back({program, ranks, length});
     }
   }

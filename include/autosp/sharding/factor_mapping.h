@@ -29,7 +29,7 @@ using DimFactors = std::vector<std::vector<int>>;
 
 struct OperandFactors {
   Node* value = nullptr;
-  int slot = -1;     // Position among OperandSlots(node).
+  int slot = -1;  // Position among OperandSlots(node).
   DimFactors dims;
   bool read = true;  // False: only its dtype, device or shape is looked at, any layout will do.
 };
