@@ -77,7 +77,7 @@ sanitize() {
   local directory="$AUTOSP_ROOT/build-asan"
   autosp_configure_build "$directory" "-DPython_EXECUTABLE=$AUTOSP_PY" -DAUTOSP_SANITIZE=ON -DAUTOSP_BUILD_TESTS=ON || return 1
   autosp_run_build "$directory" || return 1
-  ctest --test-dir "$directory" --output-on-failure --parallel "$(autosp_jobs)" --label-exclude plain_only --progress
+  ctest --test-dir "$directory" --output-on-failure --parallel "$(autosp_jobs)" --label-exclude plain_only
 }
 
 cxx_tests() {

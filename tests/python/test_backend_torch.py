@@ -41,7 +41,11 @@ def test_settings_hold_for_module_compile_and_partial():
         seen.append(settings())
         return gm.forward
 
-    module = torch.nn.Linear(2, 2)
+    class Twice(torch.nn.Module):
+        def forward(self, x):
+            return x * 2
+
+    module = Twice()
     module.compile(backend=functools.partial(backend, options={}))
     module(torch.zeros(1, 2))
     assert seen == [(True, False)]
