@@ -1,4 +1,4 @@
-"""`import autosp.deepspeed` on real ranks: the loss and gradients of one process, or a refusal, never a silent fall back.
+"""`import autosp.deepspeed` on real ranks: the loss and gradients of one process or a refusal, never a fall back.
 
 The functions below `# Ranks` run in processes of their own (launch.py), the tests read what they answered.
 """

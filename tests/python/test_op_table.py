@@ -1,0 +1,19 @@
+"""The rule table against the operators of the installed torch: rows address arguments by name and position."""
+
+import pytest
+import torch
+
+from autosp import _core
+
+
+def operator_of(name):
+    namespace, base, *overload = name.split(".")
+    packet = getattr(getattr(torch.ops, namespace), base)
+    return getattr(packet, overload[0] if overload else "default")
+
+
+@pytest.mark.parametrize("row", _core.list_rules(), ids=lambda row: row["op"])
+def test_parameters_are_those_of_the_schema(row):
+    schema = [argument.name for argument in operator_of(row["op"])._schema.arguments]
+    parameters = list(row["parameters"])
+    assert parameters == schema[: len(parameters)]
