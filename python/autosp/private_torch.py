@@ -220,7 +220,7 @@ def has_unbacked_symbols(values: list) -> bool:
 
 @contextlib.contextmanager
 def autocast_restored(devices: tuple[str, ...]) -> Iterator[None]:
-    """Whatever happens inside, autocast is afterwards as it was: a captured graph may fail inside its autocast region."""
+    """Whatever happens inside, autocast is afterwards as it was: a capture may fail inside an autocast region."""
     before = [(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in devices]
     nesting = torch.autocast_increment_nesting()
     try:

@@ -44,7 +44,8 @@ class Report:
         lines = [f"sequence_parallel_size {self.sequence_parallel_size}, plan {self.plan_hash}", "", "collectives:"]
         lines += [f"  {c.op:<40} {_amount(c.sent_bytes):>10}  {c.type}  {_place(c)}".rstrip() for c in self.collectives]
         total = sum(c.sent_bytes for c in self.collectives)
-        lines += [f"  {len(self.collectives)} in the forward pass, {_amount(total)} sent by each rank", "", "decisions:"]
+        lines += [f"  {len(self.collectives)} in the forward pass, {_amount(total)} sent by each rank"]
+        lines += ["", "decisions:"]
         lines += [f"  {row['pass']}: {row['value']}: {row['text']}" for row in self.remarks]
         lines += ["", "time:"]
         lines += [f"  {row['pass']:<28} {row['seconds'] * 1e3:8.1f} ms" for row in self.timings]

@@ -68,9 +68,10 @@ def test_a_mask_with_four_dims_stays_whole_unless_tagged():
 
 
 def test_a_dim_that_is_not_there_is_refused_with_both_numbers():
-    with pytest.raises(autosp.AutoSPError, match=r"seq_dim 2 is not a dim of a tensor with 2 dims, shape \[2, 8\]") as caught:
+    with pytest.raises(autosp.AutoSPError) as caught:
         autosp.tag(batch()[0], 2)
     assert caught.value.code == "ASP0108"
+    assert "seq_dim 2 is not a dim of a tensor with 2 dims, shape [2, 8]" in str(caught.value)
 
 
 @pytest.mark.parametrize(
