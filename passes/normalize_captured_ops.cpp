@@ -15,32 +15,25 @@ namespace {
 constexpr std::int64_t kMeanReduction = 1;
 constexpr std::int64_t kSumReduction = 2;
 
-// Ops whose result may share memory with their first operand.
-constexpr std::array<std::string_view, 23> kViewOps = {"aten.view",
-                                                       "aten.reshape",
-                                                       "aten.transpose.int",
-                                                       "aten.permute",
-                                                       "aten.expand",
-                                                       "aten.slice.Tensor",
-                                                       "aten.select.int",
-                                                       "aten.unsqueeze",
-                                                       "aten.squeeze.dim",
-                                                       "aten.t",
-                                                       "aten.detach",
-                                                       "aten.alias",
-                                                       "aten.chunk",
-                                                       "aten.split.Tensor",
-                                                       "aten.split_with_sizes",
-                                                       "aten.unbind.int",
-                                                       "aten.unflatten.int",
-                                                       "aten.flatten.using_ints",
-                                                       "aten.contiguous",
-                                                       "aten.to.dtype",
-                                                       "aten.to.device",
-                                                       "aten.to.dtype_layout",
-                                                       "builtin.getitem"};
+// Pointwise by their rule, but the result may be the operand itself or share its memory.
+constexpr std::array<std::string_view, 8> kMayAlias = {
+    "aten.alias",    "aten.contiguous",      "aten.detach", "aten.to.device",
+    "aten.to.dtype", "aten.to.dtype_layout", "aten.real",   "_c10d_functional.wait_tensor"};
 
-bool IsView(const Node& node) { return std::find(kViewOps.begin(), kViewOps.end(), node.op) != kViewOps.end(); }
+// Whether the result is known to be memory of its own: arithmetic, contractions, reductions, factories. Anything else
+// (views, ops without a rule, constants of the module) counts as shared.
+bool IsFresh(const Node& node, const RuleTable& rules) {
+  if (node.op == "builtin.getitem" && node.args[0].node() != nullptr) {
+    const std::string& producer = node.args[0].node()->op;
+    return producer == "aten.topk" || producer == "aten.sort" || producer == "aten.max.dim";
+  }
+  const OpRule* rule = node.is_call() ? rules.Find(node.op) : nullptr;
+  if (rule == nullptr || std::find(kMayAlias.begin(), kMayAlias.end(), node.op) != kMayAlias.end()) return false;
+  if (!rule->is_function()) return true;
+  constexpr std::array<std::string_view, 8> kFresh = {"reduce",  "pointwise",     "matmul",    "layer_norm",
+                                                      "factory", "cross_entropy", "attention", "embedding"};
+  return std::find(kFresh.begin(), kFresh.end(), rule->function) != kFresh.end();
+}
 
 // "aten.add_.Tensor" -> "aten.add.Tensor"; empty when the op does not write to its operand.
 std::string OutOfPlaceName(const std::string& op) {
@@ -62,6 +55,9 @@ class Normalizer {
     }
     users_ = graph_.Users();
     for (Node* node : calls) {
+      if (node->op == "builtin.set_grad_enabled" && !node->args.empty() && node->args[0].get<bool>() != nullptr) {
+        grad_mode_ = *node->args[0].get<bool>();
+      }
       if (node->op == "aten.cross_entropy_loss" || node->op == "aten.nll_loss_nd") SplitLoss(*node);
       if (node->op == "aten.mean" || node->op == "aten.mean.dim") status_.Append(SplitMean(*node));
       if (const std::string name = OutOfPlaceName(node->op); !name.empty()) MakeOutOfPlace(*node, name);
@@ -83,11 +79,21 @@ class Normalizer {
     const std::int64_t ignored = arguments.Int("ignore_index").value_or(-100);
     Node* labels = target->node();
     SetParameter(node, *rule, "reduction", kSumReduction);
+    const Type whole = node.type;
+    if (IsLowPrecision(whole.dtype) && !node.args.empty() && node.args[0].node() != nullptr) {
+      // A mean accumulates in f32; its sum alone would overflow f16 and be rounded in bf16.
+      Node* logits = node.args[0].node();
+      Type wide = logits->type;
+      wide.dtype = DType::kF32;
+      node.args[0] = graph_.InsertBefore(&node, logits->name + "_f32", "aten.to.dtype",
+                                         {logits, Argument::Dtype(DType::kF32)}, wide);
+      node.type.dtype = DType::kF32;
+    }
     Node* valid = graph_.InsertAfter(&node, node.name + "_valid", "aten.ne.Scalar", {labels, ignored},
-                                     Type::Tensor(DType::kBool, labels->type.shape));
-    Node* count = graph_.InsertAfter(valid, node.name + "_count", "aten.sum", {valid}, Type::Tensor(DType::kI64, {}));
+                                     On(*labels, DType::kBool, labels->type.shape));
+    Node* count = graph_.InsertAfter(valid, node.name + "_count", "aten.sum", {valid}, On(*labels, DType::kI64, {}));
     Node* mean = graph_.InsertAfter(count, node.name + "_mean", "aten.div.Tensor", {&node, count}, node.type);
-    Finish(node, {valid, count, mean});
+    Finish(node, mean, {valid, count, mean, Narrow(mean, whole)});
   }
 
   Status SplitMean(Node& node) {
@@ -107,29 +113,24 @@ class Normalizer {
     }
     if (only_last) return Status::Ok();
     AUTOSP_ASSIGN_OR_RETURN(Argument divisor, symbols_.Materialize(count));
+    const Type whole = node.type;
+    if (IsLowPrecision(whole.dtype)) {
+      node.remove_attribute("dtype");
+      if (node.args.size() > rule->parameters.size() - 1) node.args.resize(rule->parameters.size() - 1);
+      node.set_attribute("dtype", Argument::Dtype(DType::kF32));
+      node.type.dtype = DType::kF32;
+    }
     const bool over_dims = node.op == "aten.mean.dim";
     node.op = over_dims ? "aten.sum.dim_IntList" : "aten.sum";
     node.origin = -1;
     Node* mean = graph_.InsertAfter(&node, node.name + "_mean", "aten.div.Scalar", {&node, divisor}, node.type);
-    Finish(node, {mean});
+    Finish(node, mean, {mean, Narrow(mean, whole)});
     return Status::Ok();
   }
 
   void MakeOutOfPlace(Node& node, const std::string& name) {
     Node* written = node.args.empty() ? nullptr : node.args[0].node();
-    std::string why;
-    if (written == nullptr) {
-      why = "its first operand is no tensor";
-    } else if (written->is_input()) {
-      why = "it changes an input of the graph";
-    } else if (IsView(*written)) {
-      why = fmt::format("%{} may share memory with another value", written->name);
-    } else {
-      for (const Node* user : users_[written]) {
-        if (user == &node) break;
-        if (IsView(*user)) why = fmt::format("%{} is a view of it", user->name);
-      }
-    }
+    std::string why = WhyVisible(node, written);
     if (why.empty() && rules_.Find(name) == nullptr) why = fmt::format("no rule for the out-of-place form {}", name);
     if (!why.empty()) {
       status_.Add(Diagnostic{DiagnosticCode::kMutatedInput,
@@ -156,6 +157,27 @@ class Normalizer {
     users_ = graph_.Users();
   }
 
+  // Why somebody could tell the out-of-place form from the write; empty when nobody can.
+  std::string WhyVisible(const Node& node, const Node* written) {
+    if (written == nullptr) return "its first operand is no tensor";
+    if (written->is_input()) return "it changes an input of the graph";
+    if (!IsFresh(*written, rules_)) return fmt::format("%{} may share memory with another value", written->name);
+    if (!grad_mode_ && written->type.requires_grad) {
+      return fmt::format("gradients are off here, and %{} keeps the gradient it has", written->name);
+    }
+    for (const Node* user : users_[written]) {
+      if (user == &node) break;
+      if (!IsFresh(*user, rules_)) return fmt::format("%{} may be a view of it", user->name);
+    }
+    for (const Node* operand : node.operands()) {  // The out-of-place form would promote, the write does not.
+      if (operand->type.is_tensor() && operand->type.dtype != written->type.dtype && !operand->type.shape.empty() &&
+          operand->type.dtype != DType::kBool) {
+        return fmt::format("%{} has another dtype than %{}", operand->name, written->name);
+      }
+    }
+    return "";
+  }
+
   static void Redirect(Argument& argument, const Node* from, Node* to) {
     ForEachNode(argument, [&](Node*& value) {
       if (value == from) value = to;
@@ -172,11 +194,25 @@ class Normalizer {
     node.set_attribute(parameter, value);
   }
 
-  // The last of `made` takes the place of `node`.
-  void Finish(Node& node, const std::vector<Node*>& made) {
-    for (Node* value : made) value->provenance = node.provenance;
-    graph_.ReplaceUses(&node, made.back(), made.back());
+  static bool IsLowPrecision(DType dtype) { return dtype == DType::kF16 || dtype == DType::kBF16; }
 
+  static Type On(const Node& like, DType dtype, std::vector<Dim> shape) {
+    Type type = Type::Tensor(dtype, std::move(shape));
+    type.device = like.type.device;
+    return type;
+  }
+
+  // `value` in the dtype that the op had; itself when it has it.
+  Node* Narrow(Node* value, const Type& whole) {
+    if (value->type.dtype == whole.dtype) return value;
+    return graph_.InsertAfter(value, value->name + "_cast", "aten.to.dtype", {value, Argument::Dtype(whole.dtype)},
+                              whole);
+  }
+
+  // The last of `made` takes the place of `node`; `reader` is the one of them that reads it.
+  void Finish(Node& node, const Node* reader, const std::vector<Node*>& made) {
+    for (Node* value : made) value->provenance = node.provenance;
+    graph_.ReplaceUses(&node, made.back(), reader);
     changed_ = true;
   }
 
@@ -185,6 +221,7 @@ class Normalizer {
   SymBuilder symbols_;
   std::map<const Node*, std::vector<Node*>> users_;
   Status status_;
+  bool grad_mode_ = true;  // At the node that is visited.
   bool changed_ = false;
 };
 

@@ -16,8 +16,10 @@ namespace autosp {
 //     Not with class weights (their mean divides by a sum of weights) and not with class probabilities.
 //  2. A mean over anything but the last dim becomes a sum divided by the number of elements. (Over the last dim it is a
 //     norm in practice; left alone, it keeps its rounding.)
+//     Both are taken in f32 where the dtype is f16 or bf16, as the mean does inside, and cast back at the end.
 //  3. An operation that writes to its operand becomes its out-of-place form when nobody can see the difference: the
-//     operand is a fresh result, not an input, not a view and not viewed before. Otherwise kMutatedInput.
+//     operand is fresh memory (arithmetic, contractions, factories), no earlier reader may be a view of it, gradients
+//     are recorded as for the operand, and no other operand would promote its dtype. Otherwise kMutatedInput.
 std::unique_ptr<Pass> MakeNormalizeCapturedOpsPass();
 
 }  // namespace autosp

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 namespace autosp {
 namespace {
@@ -124,6 +125,8 @@ class Propagation {
       if (!mapping.operands[i].read) continue;
       const std::optional<FactorSharding> cut = ProjectLayout(offers[i], mapping.operands[i].dims, mapping.factors);
       if (!cut || mapping.factors[cut->factor].kind == FactorKind::kWhole) continue;
+      // Whole operands are summed whole: starting a cut in order to reduce over it would only add a collective.
+      if (IsStart(mapping) && mapping.factors[cut->factor].kind == FactorKind::kReduction) continue;
       const double bytes = Cost(node, mapping, *cut);
       if (!best || bytes < best_bytes) {
         best = cut;
@@ -238,22 +241,36 @@ class Propagation {
     SetResultLayouts(node, Layouts(ResultLayouts(node).size(), Layout::Replicated()));
   }
 
-  // The sum over the ranks' losses is only right if the loss is in the graph; otherwise the user would compute it from
-  // parts of the sequence without knowing.
+  // The sum over the ranks' losses is only right if the loss is in the graph: a whole scalar that depends on cut
+  // values. Otherwise the user would compute it from parts of the sequence without knowing.
   void CheckLoss() {
     if (context_.options.outputs == "gathered" || graph_.output() == nullptr) return;
-    bool cut_result = false;
+    const std::set<const Node*> cut = DependOnCut();
+    const Node* returned_cut = nullptr;
     for (const Node* value : graph_.output()->operands()) {
       if (!value->type.is_tensor() || !value->type.requires_grad) continue;
-      if (!value->type.layout.is_sharded()) return;
-      cut_result = true;
+      if (value->type.layout.is_sharded()) {
+        if (returned_cut == nullptr) returned_cut = value;
+      } else if (value->type.shape.empty() && cut.contains(value)) {
+        return;
+      }
     }
-    if (!cut_result) return;
-    const Node* value = graph_.output()->operands().front();
-    Refuse(DiagnosticCode::kNoLossOutput, *value,
+    if (returned_cut == nullptr) return;
+    Refuse(DiagnosticCode::kNoLossOutput, *returned_cut,
            fmt::format(
                "the graph returns {} and no loss: a loss computed outside it would see 1 of {} parts of the sequence",
-               Describe(*value), graph_.axis_size()));
+               Describe(*returned_cut), graph_.axis_size()));
+  }
+
+  std::set<const Node*> DependOnCut() const {
+    std::set<const Node*> depend;  // Looked up only.
+    for (const auto& node : graph_.nodes()) {
+      const std::vector<Layout> layouts = ResultLayouts(*node);
+      bool reached = std::any_of(layouts.begin(), layouts.end(), [](const Layout& l) { return l.is_sharded(); });
+      for (const Node* operand : node->operands()) reached = reached || depend.contains(operand);
+      if (reached) depend.insert(node.get());
+    }
+    return depend;
   }
 
   void Refuse(DiagnosticCode code, const Node& node, std::string message, std::string hint = "") {

@@ -31,6 +31,7 @@ def make_plan(gm: torch.fx.GraphModule, example_inputs: list, options: Options, 
 
     start = time.perf_counter()
     captured = capture.capture(gm, example_inputs)
+    _refuse_unknown_random_operations(captured)
     after_capture = time.perf_counter()
     graph = _core.import_fx(captured, size)
     after_import = time.perf_counter()
@@ -42,6 +43,29 @@ def make_plan(gm: torch.fx.GraphModule, example_inputs: list, options: Options, 
         *result["timings"],
     ]
     return Plan(captured, captured_text, graph, result["remarks"], timings, result["plan_hash"])
+
+
+def _refuse_unknown_random_operations(module: torch.fx.GraphModule) -> None:
+    """Ranks would draw their own numbers. Operations with a row in the rule table are judged there, with their arguments."""
+    from autosp import _core
+
+    known = {row["op"] for row in _core.list_rules()}
+    found = []
+    for part in module.modules():
+        if not isinstance(part, torch.fx.GraphModule):
+            continue
+        for node in part.graph.nodes:
+            target = node.target
+            if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
+                continue
+            name = str(target).removesuffix(".default")
+            if torch.Tag.nondeterministic_seeded in target.tags and (part is not module or name not in known):
+                found.append(name)
+    if found:
+        raise make_error(
+            "kRandomOnSharded",
+            f"{', '.join(sorted(set(found)))} draws random numbers, and the ranks would not draw those of one process",
+        )
 
 
 def _pass_options(options: Options, size: int) -> dict[str, Any]:

@@ -71,6 +71,23 @@ void Dropout(MappingBuilder& builder) {
   builder.mapping.random = builder.arguments.Bool("train", true) && builder.arguments.Double("p", 0.5) != 0;
 }
 
+// weight (v, d), indices (*) -> (*, d). A gradient scaled by how often an index occurs counts all positions, and a
+// sparse one is not averaged like the others: both need the whole.
+void Embedding(MappingBuilder& builder) {
+  OperandFactors* weight = builder.Operand("weight");
+  OperandFactors* indices = builder.Operand("indices");
+  if (weight == nullptr || indices == nullptr || builder.arguments.Bool("scale_grad_by_freq", false) ||
+      builder.arguments.Bool("sparse", false)) {
+    return;
+  }
+  const std::vector<Dim>& rows = builder.ShapeOf(*weight);
+  DimFactors& result = builder.mapping.results[0];
+  indices->dims = FreshFactors(builder, builder.ShapeOf(*indices));
+  std::copy(indices->dims.begin(), indices->dims.end(), result.begin());
+  weight->dims[0] = {builder.AddFactor(rows[0], FactorKind::kWhole)};
+  weight->dims[1] = result.back() = {builder.AddFactor(rows[1])};
+}
+
 // A dim of size 1 becomes n; new leading dims appear. Both get factors that only the result has.
 void Expand(MappingBuilder& builder) {
   OperandFactors* self = builder.Operand("self");
@@ -236,7 +253,8 @@ void RepeatInterleave(MappingBuilder& builder) {
   OperandFactors* self = builder.Operand("self");
   const std::optional<std::int64_t> repeats = builder.arguments.Int("repeats");
   const std::optional<std::int64_t> wanted = builder.arguments.Int("dim");
-  if (self == nullptr || !repeats || !wanted) return;
+  // With output_size the call holds a global size: needed whole.
+  if (self == nullptr || !repeats || !wanted || builder.arguments.Find("output_size") != nullptr) return;
   const int dim = MappingBuilder::Normalize(*wanted, static_cast<int>(self->dims.size()));
   if (dim < 0) return;
   self->dims = FreshFactors(builder, builder.ShapeOf(*self));
@@ -362,11 +380,12 @@ struct NamedFunction {
   RuleFunction function;
 };
 
-constexpr std::array<NamedFunction, 26> kFunctions = {{{"along", Along},
+constexpr std::array<NamedFunction, 27> kFunctions = {{{"along", Along},
                                                        {"assertion", Assertion},
                                                        {"attention", MapAttention},
                                                        {"cross_entropy", MapCrossEntropy},
                                                        {"dropout", Dropout},
+                                                       {"embedding", Embedding},
                                                        {"expand", Expand},
                                                        {"expand_as", ExpandAs},
                                                        {"factory", Factory},

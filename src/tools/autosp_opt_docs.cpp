@@ -75,7 +75,7 @@ std::string ErrorsPage() {
 }
 
 // What each rule function does with the dims of an op, in one line.
-constexpr std::array<std::pair<const char*, const char*>, 26> kRuleFunctions = {{
+constexpr std::array<std::pair<const char*, const char*>, 27> kRuleFunctions = {{
     {"along", "the dim (or dims) that the argument names is needed whole, all others pass"},
     {"assertion", "a check of sizes and dtypes; nothing moves for it"},
     {"attention",
@@ -83,6 +83,7 @@ constexpr std::array<std::pair<const char*, const char*>, 26> kRuleFunctions = {
      "the sequence for the heads"},
     {"cross_entropy", "a sum over positions may be cut, the result is a partial sum; class dims are needed whole"},
     {"dropout", "element by element; draws random numbers when it trains"},
+    {"embedding", "rows are needed whole; indices pass, unless the gradient counts or is sparse"},
     {"expand", "dims of size 1 grow; all others pass"},
     {"expand_as", "as expand, to the shape of the other operand"},
     {"factory", "makes a value from sizes; whole on every rank"},
