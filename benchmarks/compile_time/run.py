@@ -96,14 +96,20 @@ def measure_ratio_on_rank(arguments: argparse.Namespace) -> None:
     torch._inductor.config.force_disable_caches = True
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
+    rows = []
     first_step(arguments, with_pass=False)  # imports and first-use costs, thrown away
     for order in ((False, True), (True, False)):
         seconds = {with_pass: first_step(arguments, with_pass) for with_pass in order}
-        row = {
+        rows.append({
             "order": "without, with" if order[1] else "with, without", "rank": rank,
             "without_s": seconds[False], "with_s": seconds[True], "ratio": seconds[True] / seconds[False],
-        }  # fmt: skip
-        print("ROW " + json.dumps(row), flush=True)
+        })  # fmt: skip
+    # One rank prints, so that lines of two ranks cannot run into each other.
+    gathered = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, rows)
+    if rank == 0:
+        for row in sorted((row for part in gathered for row in part), key=lambda row: (row["order"], row["rank"])):
+            print("ROW " + json.dumps(row), flush=True)
     torch.distributed.destroy_process_group()
 
 
