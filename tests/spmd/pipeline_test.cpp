@@ -90,7 +90,10 @@ TEST_P(PipelineTest, VerifierSeesEveryBrokenCollective) {
   for (const auto& node : partitioned->nodes()) {
     if (node->is_call() && node->op.starts_with("autosp.")) collectives.push_back(node->name);
   }
-  if (collectives.empty()) GTEST_SKIP() << "nothing is exchanged in " << c.program;
+  if (c.program == "embedding_by_frequency" || c.program == "summed_at_once") {
+    GTEST_SKIP() << c.program << " needs the whole sequence from its first op on: nothing to break";
+  }
+  ASSERT_FALSE(collectives.empty()) << "nothing was cut";
   int caught = 0;
   for (const std::string& name : collectives) {
     for (const bool twice : {false, true}) {
