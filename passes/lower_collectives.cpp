@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <utility>
 
 namespace autosp {
@@ -31,20 +32,73 @@ class CollectiveLowering {
       const bool front = node->is_input() || (node->is_call() && node->type.kind == Type::Kind::kInt);
       if (!front && anchor_ == nullptr) anchor_ = node.get();
     }
+    const std::map<const Node*, std::vector<Node*>> packs = PacksByLast(calls);
+    std::set<const Node*> packed;  // Looked up only.
+    for (const auto& [last, members] : packs) packed.insert(members.begin(), members.end());
     for (Node* node : calls) {
       at_ = node;
       failure_ = Status::Ok();
-      Node* lowered = Lower(*node);
-      AUTOSP_RETURN_IF_ERROR(failure_);
-      lowered->type.requires_grad = node->type.requires_grad;
-      graph_.ReplaceUses(node, lowered);
+      if (const auto pack = packs.find(node); pack != packs.end()) {
+        const std::vector<Node*> lowered = PackedAllToAll(pack->second);
+        AUTOSP_RETURN_IF_ERROR(failure_);
+        for (std::size_t i = 0; i < lowered.size(); ++i) Replace(*pack->second[i], lowered[i]);
+      } else if (!packed.contains(node)) {
+        Node* lowered = Lower(*node);
+        AUTOSP_RETURN_IF_ERROR(failure_);
+        Replace(*node, lowered);
+      }
     }
     graph_.RemoveIf([](const Node& node) { return node.is_call() && node.op.starts_with("autosp."); });
+    const std::map<const Node*, std::vector<Node*>> users = graph_.Users();
+    graph_.RemoveIf([&](const Node& node) {
+      return node.is_call("aten.reshape") && made_.contains(&node) && users.at(&node).empty();
+    });
     return !calls.empty();
   }
 
  private:
   using Shape = std::vector<Dim>;
+
+  void Replace(const Node& node, Node* lowered) {
+    lowered->type.requires_grad = node.type.requires_grad;
+    graph_.ReplaceUses(const_cast<Node*>(&node), lowered);
+  }
+
+  // The exchanges whose first reader is one node (query, key and value of attention) and that can be one, by the last
+  // of them: there all of their operands are known, and nobody has read any of them.
+  std::map<const Node*, std::vector<Node*>> PacksByLast(const std::vector<Node*>& calls) {
+    const std::map<const Node*, std::vector<Node*>> users = graph_.Users();
+    std::map<const Node*, std::vector<Node*>> by_reader;  // Looked up only.
+    std::map<const Node*, std::vector<Node*>> packs;      // Looked up only, but for the set of all members.
+    for (Node* call : calls) {
+      if (call->op != "autosp.all_to_all" || users.at(call).empty()) continue;
+      std::vector<Node*>& members = by_reader[users.at(call).front()];
+      const Node* last = members.empty() ? nullptr : members.back();
+      if (!CanJoin(last == nullptr ? *call : *last, *call)) continue;
+      members.push_back(call);
+      if (last == nullptr) continue;
+      packs.erase(last);
+      packs[call] = members;
+    }
+    return packs;
+  }
+
+  // Whether what two exchanges send differs in the length of the new cut dim at most.
+  bool CanJoin(const Node& first, const Node& other) {
+    const CutDim to = CutOf(first, "to_");
+    const CutDim to_other = CutOf(other, "to_");
+    const Type& type = first.args[0].node()->type;
+    const Type& type_other = other.args[0].node()->type;
+    if (type.dtype != type_other.dtype || type.device != type_other.device || to.padded || to_other.padded ||
+        At(to) != At(to_other)) {
+      return false;
+    }
+    Shape shape = Seen(type.shape, to, {ranks_, to.block});
+    Shape shape_other = Seen(type_other.shape, to_other, {ranks_, to_other.block});
+    if (shape.size() != shape_other.size()) return false;
+    shape_other[At(to) + 1] = shape[At(to) + 1];
+    return shape == shape_other;
+  }
 
   Node* Lower(const Node& node) {
     Node* operand = node.args[0].node();
@@ -110,6 +164,7 @@ class CollectiveLowering {
     const std::string name = at_->name + "_" + op.substr(start, op.find('.', start) - start);
     Node* node = graph_.InsertBefore(at_, name, std::move(op), std::move(args), std::move(type));
     node->provenance = at_->provenance;
+    made_.insert(node);
     return node;
   }
 
@@ -131,16 +186,22 @@ class CollectiveLowering {
   }
 
   Node* Reshape(Node* value, const Shape& shape) {
+    // A reshape of a reshape is one; the other goes if nobody else reads it.
+    if (value->is_call("aten.reshape") && made_.contains(value)) value = value->args[0].node();
     if (value->type.shape == shape) return value;
     Argument::List sizes;
     for (const Dim& dim : shape) sizes.push_back(Size(dim));
     return Call("aten.reshape", {value, std::move(sizes)}, Shaped(value, shape));
   }
 
-  // Moves dim `from` to position `to`; the result is dense, as collectives need it.
-  Node* Move(Node* value, int from, int to, bool dense) {
+  // Moves dim `from` to position `to`: a view where only dims of size 1 are passed.
+  Node* Move(Node* value, int from, int to) {
     Argument::List order;
     Shape shape = value->type.shape;
+    const bool forward = from < to;
+    const bool in_order =
+        std::all_of(shape.begin() + (forward ? from + 1 : to), shape.begin() + (forward ? to + 1 : from),
+                    [](const Dim& dim) { return dim.is_one(); });
     std::vector<std::int64_t> dims(shape.size());
     for (std::size_t i = 0; i < dims.size(); ++i) dims[i] = static_cast<std::int64_t>(i);
     dims.erase(dims.begin() + from);
@@ -149,15 +210,12 @@ class CollectiveLowering {
       order.emplace_back(dims[i]);
       shape[i] = value->type.shape[dims[i]];
     }
-    Node* moved = Call("aten.permute", {value, std::move(order)}, Shaped(value, shape));
-    return dense ? Dense(moved) : moved;
+    if (in_order) return Reshape(value, shape);
+    return Call("aten.permute", {value, std::move(order)}, Shaped(value, shape));
   }
 
-  Node* Dense(Node* value) {
-    Node* clone = Call("aten.clone", {value}, value->type);
-    clone->set_attribute("memory_format", Argument::Constant{"memory_format", "contiguous_format"});
-    return clone;
-  }
+  // As collectives need it.
+  Node* Dense(Node* value) { return Call("aten.contiguous", {value}, value->type); }
 
   Node* IndexSelect(Node* value, int dim, Node* index) {
     Shape shape = value->type.shape;
@@ -234,7 +292,7 @@ class CollectiveLowering {
   Node* BlocksToWhole(Node* stacked, const Shape& local, const CutDim& cut) {
     Shape parts = Seen(local, cut, {cut.block});
     parts.insert(parts.begin(), ranks_);
-    Node* value = Move(Reshape(stacked, parts), 0, At(cut), false);
+    Node* value = Move(Reshape(stacked, parts), 0, At(cut));
     if (cut.padded) {
       value = Reshape(value, Seen(local, cut, {cut.block * ranks_}));
       value = IndexSelect(value, At(cut), Arange(cut.length, value->type.device));
@@ -242,17 +300,30 @@ class CollectiveLowering {
     return Reshape(value, Replace(local, cut.dim, {cut.major * cut.length * cut.minor}));
   }
 
-  // whole -> (P, local shape), dense. A padded tail repeats the last element.
-  Node* WholeToBlocks(Node* value, const CutDim& cut) {
+  // whole -> (P, .., block, ..), not dense. A padded tail repeats the last element.
+  Node* BlocksInFront(Node* value, const CutDim& cut) {
     const Shape whole = value->type.shape;
     if (cut.padded) {
       Node* index = ClampedPositions(Arange(cut.block * ranks_, value->type.device), cut, "all ");
       value = IndexSelect(Reshape(value, Seen(whole, cut, {cut.length})), At(cut), index);
     }
-    Node* blocks = Move(Reshape(value, Seen(whole, cut, {ranks_, cut.block})), At(cut), 0, true);
-    Shape local = Replace(whole, cut.dim, {cut.major * cut.block * cut.minor});
+    return Move(Reshape(value, Seen(whole, cut, {ranks_, cut.block})), At(cut), 0);
+  }
+
+  // The shape of each of P blocks.
+  static Shape BlockShape(const Shape& whole, const CutDim& cut) {
+    return Replace(whole, cut.dim, {cut.major * cut.block * cut.minor});
+  }
+
+  Shape Stacked(Shape local) const {
     local.insert(local.begin(), ranks_);
-    return Reshape(blocks, local);
+    return local;
+  }
+
+  // whole -> (P, local shape), dense.
+  Node* WholeToBlocks(Node* value, const CutDim& cut) {
+    const Shape stacked = Stacked(BlockShape(value->type.shape, cut));
+    return Reshape(Dense(BlocksInFront(value, cut)), stacked);
   }
 
   Node* AllGather(Node* value, const CutDim& cut) {
@@ -275,11 +346,45 @@ class CollectiveLowering {
   }
 
   Node* AllToAll(Node* value, const CutDim& from, const CutDim& to) {
-    Node* blocks = WholeToBlocks(value, to);
-    const Shape local(blocks->type.shape.begin() + 1, blocks->type.shape.end());
+    const Shape local = BlockShape(value->type.shape, to);
+    return BlocksToWhole(Exchange(WholeToBlocks(value, to)), local, from);
+  }
+
+  Node* Exchange(Node* blocks) {
     const Argument::List ones(static_cast<std::size_t>(ranks_), Argument(1));
-    Node* work = Call("_c10d_functional.all_to_all_single", {blocks, ones, ones, Argument::Group("sp")}, blocks->type);
-    return BlocksToWhole(Wait(work), local, from);
+    return Wait(Call("_c10d_functional.all_to_all_single", {blocks, ones, ones, Argument::Group("sp")}, blocks->type));
+  }
+
+  // One exchange for several values: joined on the block of the dim that is cut next, taken apart after it.
+  std::vector<Node*> PackedAllToAll(const std::vector<Node*>& nodes) {
+    const int joined = At(CutOf(*nodes.front(), "to_")) + 1;
+    Argument::List parts, sizes;
+    Dim length = 0;
+    std::vector<Type> types;
+    for (const Node* node : nodes) {
+      Node* blocks = BlocksInFront(node->args[0].node(), CutOf(*node, "to_"));
+      length = length + blocks->type.shape[joined];
+      sizes.push_back(Size(blocks->type.shape[joined]));
+      types.push_back(blocks->type);
+      parts.emplace_back(blocks);
+    }
+    Shape shape = types.front().shape;
+    shape[joined] = length;
+    Type packed = types.front();
+    packed.shape = shape;
+    packed.requires_grad = std::any_of(types.begin(), types.end(), [](const Type& type) { return type.requires_grad; });
+    for (Type& type : types) type.requires_grad = packed.requires_grad;
+    // cat keeps a channels-last layout that all parts have.
+    Node* all = Dense(Call("aten.cat", {std::move(parts), joined}, packed));
+    Node* split =
+        Call("aten.split_with_sizes", {Exchange(all), std::move(sizes), joined}, Type::Tuple(std::move(types)));
+    std::vector<Node*> results;
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      const Shape local = BlockShape(nodes[i]->args[0].node()->type.shape, CutOf(*nodes[i], "to_"));
+      Node* part = Call("builtin.getitem", {split, static_cast<std::int64_t>(i)}, split->type.elements[i]);
+      results.push_back(BlocksToWhole(Reshape(part, Stacked(local)), local, CutOf(*nodes[i], "")));
+    }
+    return results;
   }
 
   Node* MaskPadding(Node* value, const CutDim& cut, const Argument& fill) {
@@ -307,6 +412,7 @@ class CollectiveLowering {
   Node* anchor_ = nullptr;  // Shared nodes go before it: the first node that is neither an input nor a size.
   Status failure_;
   std::map<std::string, Node*> shared_;
+  std::set<const Node*> made_;  // Looked up only.
 };
 
 class LowerCollectivesPass : public Pass {

@@ -13,6 +13,8 @@ namespace autosp {
 //   all_gather      all_gather_into_tensor gives (P, .., L, ..); P is moved before L; a padded tail is dropped.
 //   all_to_all      the new factor becomes (P, L'), P goes to the front; all_to_all_single with splits [1]*P; P
 //                   goes before L of the old factor (Ulysses, arXiv 2309.14509, section 3).
+//                   Exchanges that one node reads (query, key, value) and that differ in the number of heads at most
+//                   are one: their blocks are concatenated on the heads and split again.
 //   reduce_scatter  P to the front, reduce_scatter_tensor.
 //   all_reduce      all_reduce.
 //   mask_padding    where(rank*L + arange(L) < n, x, value).

@@ -49,6 +49,7 @@ class Normalizer {
   Normalizer(Graph& graph, const RuleTable& rules) : graph_(graph), rules_(rules), symbols_(graph) {}
 
   Expected<bool> Run() {
+    RemoveNoConversions();
     std::vector<Node*> calls;
     for (const auto& node : graph_.nodes()) {
       if (node->is_call()) calls.push_back(node.get());
@@ -67,6 +68,30 @@ class Normalizer {
   }
 
  private:
+  // Case 4: a conversion to the dtype and device that the operand has returns the operand itself, unless a copy is
+  // asked for or the memory format may change.
+  static bool IsNoConversion(const Node& node) {
+    if (node.op != "aten.to.dtype" && node.op != "aten.to.device" && node.op != "aten.to.dtype_layout") return false;
+    const Node* operand = node.args.empty() ? nullptr : node.args[0].node();
+    if (operand == nullptr || !operand->type.is_tensor() || !node.type.is_tensor()) return false;
+    const std::size_t positional = node.op == "aten.to.device" ? 3 : node.op == "aten.to.dtype" ? 2 : 1;
+    if (node.args.size() > positional) return false;
+    for (const auto& [name, argument] : node.attributes) {
+      if (name != "dtype" && name != "device" && name != "layout" && name != "pin_memory") return false;
+    }
+    return node.type.dtype == operand->type.dtype && node.type.device == operand->type.device;
+  }
+
+  // First, so that what follows sees a value and what only has another name for it as one.
+  void RemoveNoConversions() {
+    std::map<const Node*, Node*> replacements;  // Looked up only.
+    for (const auto& node : graph_.nodes()) {
+      if (node->is_call() && IsNoConversion(*node)) replacements[node.get()] = node->args[0].node();
+    }
+    graph_.ReplaceUses(replacements);
+    changed_ = graph_.RemoveIf([&](const Node& node) { return replacements.contains(&node); }) > 0;
+  }
+
   void SplitLoss(Node& node) {
     const OpRule* rule = rules_.Find(node.op);
     if (rule == nullptr) return;

@@ -20,6 +20,7 @@ namespace autosp {
 //  3. An operation that writes to its operand becomes its out-of-place form when nobody can see the difference: the
 //     operand is fresh memory (arithmetic, contractions, factories), no earlier reader may be a view of it, gradients
 //     are recorded as for the operand, and no other operand would promote its dtype. Otherwise kMutatedInput.
+//  4. A conversion to the dtype and device that the operand has already is the operand: aten.to.* returns it as it is.
 std::unique_ptr<Pass> MakeNormalizeCapturedOpsPass();
 
 }  // namespace autosp
