@@ -19,6 +19,25 @@ struct CutDim {
   bool padded = false;
 };
 
+constexpr std::string_view kAbstract = "autosp.";
+
+// Every autosp.X becomes the op autosp_rt.X, which takes the same arguments.
+bool CallRuntimeOps(Graph& graph) {
+  bool changed = false;
+  for (const auto& node : graph.nodes()) {
+    if (!node->is_call() || !node->op.starts_with(kAbstract)) continue;
+    node->op = "autosp_rt." + node->op.substr(kAbstract.size());
+    changed = true;
+  }
+  return changed;
+}
+
+bool AllOnCpu(const Graph& graph) {
+  return std::all_of(graph.nodes().begin(), graph.nodes().end(), [](const auto& node) {
+    return !node->is_call() || !node->op.starts_with(kAbstract) || node->type.device == "cpu";
+  });
+}
+
 class CollectiveLowering {
  public:
   explicit CollectiveLowering(Graph& graph) : graph_(graph), symbols_(graph), ranks_(graph.axis_size()) {}
@@ -26,7 +45,7 @@ class CollectiveLowering {
   Expected<bool> Run() {
     std::vector<Node*> calls;
     for (const auto& node : graph_.nodes()) {
-      if (node->is_call() && node->op.starts_with("autosp.")) calls.push_back(node.get());
+      if (node->is_call() && node->op.starts_with(kAbstract)) calls.push_back(node.get());
     }
     for (const auto& node : graph_.nodes()) {
       const bool front = node->is_input() || (node->is_call() && node->type.kind == Type::Kind::kInt);
@@ -48,7 +67,7 @@ class CollectiveLowering {
         Replace(*node, lowered);
       }
     }
-    graph_.RemoveIf([](const Node& node) { return node.is_call() && node.op.starts_with("autosp."); });
+    graph_.RemoveIf([](const Node& node) { return node.is_call() && node.op.starts_with(kAbstract); });
     const std::map<const Node*, std::vector<Node*>> users = graph_.Users();
     graph_.RemoveIf([&](const Node& node) {
       return node.is_call("aten.reshape") && made_.contains(&node) && users.at(&node).empty();
@@ -421,11 +440,16 @@ class LowerCollectivesPass : public Pass {
   Form form_in() const override { return Form::kPartitioned; }
   Form form_out() const override { return Form::kLowered; }
   const char* summary() const override { return "collectives become ATen views and functional collectives"; }
-  Expected<bool> Run(Graph& graph, PassContext& /*context*/) const override {
-    AUTOSP_RETURN_IF_ERROR([&]() -> Status {
-      Expected<bool> done = CollectiveLowering(graph).Run();
-      return done.ok() ? Status::Ok() : done.status();
-    }());
+  Expected<bool> Run(Graph& graph, PassContext& context) const override {
+    const std::string& wanted = context.options.collectives;
+    if (wanted == "fused" || (wanted == "auto" && AllOnCpu(graph))) {
+      CallRuntimeOps(graph);
+    } else {
+      AUTOSP_RETURN_IF_ERROR([&]() -> Status {
+        Expected<bool> done = CollectiveLowering(graph).Run();
+        return done.ok() ? Status::Ok() : done.status();
+      }());
+    }
     graph.set_form(Form::kLowered);
     return true;
   }

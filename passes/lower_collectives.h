@@ -4,9 +4,16 @@
 
 namespace autosp {
 
-// Partitioned -> Lowered. Spells every autosp.* node in ops that the framework's compiler knows: ATen views and
-// permutes, which inductor fuses, and functional collectives (_c10d_functional.*, group by name), which it schedules
-// and never recomputes. With P ranks, a factor of length n cut into blocks of L = ceildiv(n, P), in a dim seen as
+// Partitioned -> Lowered, in one of two ways (option collectives):
+//
+// fused: every autosp.X becomes the op autosp_rt.X (docs/runtime.md), which copies and communicates in one call. The
+// graph stays as small as the user's and no kernel is compiled for the copies; the compiler cannot look inside. "auto"
+// takes it where all values are on the CPU: there nothing runs beside a collective, and each kernel is a run of the C++
+// compiler.
+//
+// functional: spells every autosp.* node in ops that the framework's compiler knows: ATen views and permutes, which
+// inductor fuses, and functional collectives (_c10d_functional.*, group by name), which it schedules and never
+// recomputes. With P ranks, a factor of length n cut into blocks of L = ceildiv(n, P), in a dim seen as
 // (major, n, minor):
 //   shard_slice     reshape n to (P, L), index_select the rank's row.      P does not divide n: index_select of the
 //                   positions min(rank*L + arange(L), n - 1).

@@ -6,8 +6,9 @@ examples:
   compilation with the pass against the same inner backend without it, side by side on 2 ranks, both orders:
     .venv/bin/python benchmarks/compile_time/run.py ratio --num-layers 4 --inner-backend inductor
 
-`passes` prints seconds per step; `ratio` prints, per order and rank, seconds of the first forward and backward with and without
-the pass, and their ratio. --json FILE writes the same figures.
+`passes` prints seconds per step. `ratio` prints seconds from the start of the first forward until every rank has done its
+first backward, without and with the pass, per repetition (orders alternate) and as medians, and their ratio; what is loaded
+or set up once per process is paid before. --json FILE writes the same figures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import time
@@ -70,7 +72,7 @@ def measure_passes(arguments: argparse.Namespace) -> list[dict]:
 
 
 def first_step(arguments: argparse.Namespace, with_pass: bool) -> float:
-    """Seconds of the first forward and backward of a fresh model: all of the compilation, and one tiny step."""
+    """Seconds until all ranks did the first forward and backward of a fresh model: the compilation and one tiny step."""
     import autosp
 
     torch._dynamo.reset()
@@ -78,7 +80,11 @@ def first_step(arguments: argparse.Namespace, with_pass: bool) -> float:
     model = make_model(arguments.num_layers)
     if with_pass:
         autosp.prepare_auto_sp_inputs(batch)
-        options = {"sequence_parallel_size": arguments.sp_size, "inner_backend": arguments.inner_backend}
+        options = {
+            "sequence_parallel_size": arguments.sp_size,
+            "inner_backend": arguments.inner_backend,
+            "collectives": arguments.collectives,
+        }
         compiled = torch.compile(model, backend="autosp", options=options, fullgraph=True)
     else:
         for value in batch.values():
@@ -87,7 +93,12 @@ def first_step(arguments: argparse.Namespace, with_pass: bool) -> float:
     torch.distributed.barrier()
     start = time.perf_counter()
     compiled(**batch).loss.backward()
+    torch.distributed.barrier()  # Ranks wait for each other with the pass; without it the slower one counts as well.
     return time.perf_counter() - start
+
+
+def _compared(without: float, with_pass: float) -> dict[str, float]:
+    return {"without_s": without, "with_s": with_pass, "ratio": with_pass / without}
 
 
 def measure_ratio_on_rank(arguments: argparse.Namespace) -> None:
@@ -96,19 +107,17 @@ def measure_ratio_on_rank(arguments: argparse.Namespace) -> None:
     torch._inductor.config.force_disable_caches = True
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
+    for with_pass in (False, True):
+        first_step(arguments, with_pass)  # imports and first-use costs, thrown away
     rows = []
-    first_step(arguments, with_pass=False)  # imports and first-use costs, thrown away
-    for order in ((False, True), (True, False)):
+    for repetition in range(arguments.repetitions):
+        order = (False, True) if repetition % 2 == 0 else (True, False)
         seconds = {with_pass: first_step(arguments, with_pass) for with_pass in order}
-        rows.append({
-            "order": "without, with" if order[1] else "with, without", "rank": rank,
-            "without_s": seconds[False], "with_s": seconds[True], "ratio": seconds[True] / seconds[False],
-        })  # fmt: skip
-    # One rank prints, so that lines of two ranks cannot run into each other.
-    gathered = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, rows)
-    if rank == 0:
-        for row in sorted((row for part in gathered for row in part), key=lambda row: (row["order"], row["rank"])):
+        rows.append({"run": "without, with" if order[1] else "with, without", **_compared(seconds[False], seconds[True])})
+    middle = [statistics.median(row[column] for row in rows) for column in ("without_s", "with_s")]
+    rows.append({"run": "median", **_compared(*middle)})
+    if torch.distributed.get_rank() == 0:
+        for row in rows:
             print("ROW " + json.dumps(row), flush=True)
     torch.distributed.destroy_process_group()
 
@@ -117,6 +126,7 @@ def measure_ratio(arguments: argparse.Namespace) -> list[dict]:
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={arguments.sp_size}", "--standalone"]
     command += [str(HERE / "run.py"), "rank", f"--num-layers={arguments.num_layers}", f"--sp-size={arguments.sp_size}"]
     command += [f"--seq-length={arguments.seq_length}", f"--inner-backend={arguments.inner_backend}"]
+    command += [f"--collectives={arguments.collectives}", f"--repetitions={arguments.repetitions}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         rows = [json.loads(line[4:]) for line in process.stdout if line.startswith("ROW ")]
@@ -147,6 +157,8 @@ def main() -> None:
     parser.add_argument("--seq-length", type=int, default=64)
     parser.add_argument("--sp-size", type=int, default=2)
     parser.add_argument("--inner-backend", default="aot_eager", choices=("inductor", "aot_eager", "eager"))
+    parser.add_argument("--collectives", default="auto", choices=("auto", "functional", "fused"))
+    parser.add_argument("--repetitions", type=int, default=4, help="of `ratio`, each with and without the pass")
     parser.add_argument("--json", metavar="FILE", help="write the rows here")
     arguments = parser.parse_args()
     if arguments.what == "rank":

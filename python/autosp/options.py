@@ -45,6 +45,11 @@ class Options:
     )
     outputs: str = _choice("sharded", "gathered", "loss_only", text="how tensors that the model returns are laid out")
     attention: str = _choice("ulysses", "gather", text="how attention over a sharded sequence is repaired")
+    collectives: str = _choice(
+        "auto", "functional", "fused",
+        text="functional: views around PyTorch's functional collectives, which its compiler fuses and schedules; fused: one "
+        "autosp_rt op per exchange; auto: fused where all values are on the CPU",
+    )  # fmt: skip
     dump_dir: str | None = _row(
         None, "a folder", lambda v: v is None or isinstance(v, str), "write the graphs before and after the passes here"
     )

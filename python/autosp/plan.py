@@ -74,6 +74,7 @@ def _pass_options(options: Options, size: int) -> dict[str, Any]:
         "on_gather": options.on_gather,
         "outputs": options.outputs,
         "attention": options.attention,
+        "collectives": options.collectives,
         "verify": options.verify,
         "rules": rules.text(),
     }

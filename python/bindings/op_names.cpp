@@ -150,6 +150,7 @@ py::object OpNames::Find(std::string_view op) const {
   // This module registers the operators of this package, and the adjoints of the functional collectives: without them
   // the gradient through a collective is wrong and nothing says so.
   if (op.starts_with("autosp_fx.") || op.starts_with("_c10d_functional.")) py::module_::import("autosp.collectives");
+  if (op.starts_with("autosp_rt.")) py::module_::import("autosp.rt").attr("load")();
   const py::object ops = py::module_::import("torch").attr("ops");
   if (op.starts_with(kHigherOrder)) {
     return GetAttribute(ops.attr("higher_order"), std::string(op.substr(kHigherOrder.size())));

@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/scalar_tensor.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -12,6 +13,8 @@ namespace autosp::interp {
 namespace {
 
 constexpr std::string_view kLoweredPrefix = "_c10d_functional.";
+constexpr std::string_view kAbstractPrefix = "autosp.";
+constexpr std::string_view kRuntimePrefix = "autosp_rt.";  // The same operations, as torch ops.
 
 class CollectiveCall {
  public:
@@ -223,20 +226,27 @@ std::vector<c10::IValue> CollectiveCall::Run() {
   }
   const std::string_view op = node_.op;
   if (op.starts_with(kLoweredPrefix)) return RunLowered(op.substr(kLoweredPrefix.size()));
-  return RunAbstract(op.substr(std::string_view("autosp.").size()));
+  if (op.starts_with(kRuntimePrefix)) return RunAbstract(op.substr(kRuntimePrefix.size()));
+  return RunAbstract(op.substr(kAbstractPrefix.size()));
 }
 
 }  // namespace
 
 bool IsCollective(std::string_view op) {
-  for (const std::string_view known :
-       {"autosp.shard_slice", "autosp.all_gather", "autosp.all_to_all", "autosp.all_reduce", "autosp.reduce_scatter",
-        "autosp.mask_padding", "autosp.mesh_coordinate", "autosp_fx.mesh_coordinate",
-        "_c10d_functional.all_to_all_single", "_c10d_functional.all_gather_into_tensor",
-        "_c10d_functional.reduce_scatter_tensor", "_c10d_functional.all_reduce", "_c10d_functional.wait_tensor"}) {
-    if (op == known) return true;
+  const std::string_view prefix = op.substr(0, op.find('.') + 1);
+  const std::string_view name = op.substr(prefix.size());
+  const auto is_one_of = [&](std::initializer_list<std::string_view> names) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  if (prefix == kAbstractPrefix || prefix == kRuntimePrefix) {
+    return is_one_of(
+        {"shard_slice", "all_gather", "all_to_all", "all_reduce", "reduce_scatter", "mask_padding", "mesh_coordinate"});
   }
-  return false;
+  if (prefix == kLoweredPrefix) {
+    return is_one_of(
+        {"all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor", "all_reduce", "wait_tensor"});
+  }
+  return op == "autosp_fx.mesh_coordinate";
 }
 
 std::vector<c10::IValue> RunCollective(const Node& node, int ranks, const RankEvaluator& evaluate) {

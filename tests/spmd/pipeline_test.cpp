@@ -64,9 +64,13 @@ TEST_P(PipelineTest, PartitionedEqualsWhole) {
 TEST_P(PipelineTest, LoweredEqualsWhole) {
   const Case c = GetParam();
   const Graph whole = ReadProgram(c.program);
-  const Expected<Graph> lowered = Partition(whole, c, "autosp");
-  ASSERT_TRUE(lowered.ok()) << lowered.status().ToString();
-  EXPECT_TRUE(EqualsWhole(whole, *lowered, c.ranks, CheckOf(c))) << Print(*lowered);
+  for (const char* collectives : {"functional", "fused"}) {
+    PassOptions options;
+    options.collectives = collectives;
+    const Expected<Graph> lowered = Partition(whole, c, "autosp", options);
+    ASSERT_TRUE(lowered.ok()) << lowered.status().ToString();
+    EXPECT_TRUE(EqualsWhole(whole, *lowered, c.ranks, CheckOf(c))) << collectives << "\n" << Print(*lowered);
+  }
 }
 
 TEST_P(PipelineTest, GatheredOutputsEqualWhole) {
