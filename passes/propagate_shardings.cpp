@@ -193,7 +193,7 @@ class Propagation {
       if (context_.options.on_gather == "error") {
         Refuse(DiagnosticCode::kGatherRefused, node, text);
       } else {
-        Remark(node, text);
+        Remark(node, text, context_.options.on_gather == "warn");
       }
     }
   }
@@ -277,8 +277,9 @@ class Propagation {
     status_.Add(Diagnostic{code, std::move(message), node.provenance.location, Describe(node), {}, std::move(hint)});
   }
 
-  void Remark(const Node& node, std::string text) {
-    context_.remarks.push_back({"propagate-shardings", "%" + node.name, std::move(text), node.provenance.location});
+  void Remark(const Node& node, std::string text, bool warning = false) {
+    context_.remarks.push_back(
+        {"propagate-shardings", "%" + node.name, std::move(text), node.provenance.location, warning});
   }
 
   Graph& graph_;

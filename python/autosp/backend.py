@@ -69,7 +69,9 @@ def _partition(gm, example_inputs, settings: Options, group: groups.Group) -> to
     if settings.dump_dir is not None:
         _dump(settings.dump_dir, gm, plan)
     for remark in plan.remarks:
-        log.debug("%s: %s: %s", remark["pass"], remark["value"], remark["text"])
+        level = logging.WARNING if remark["warning"] else logging.DEBUG
+        place = f" ({remark['file']}:{remark['line']})" if remark["line"] else ""
+        log.log(level, "%s: %s: %s%s", remark["pass"], remark["value"], remark["text"], place)
     difference = groups.compare(group, "plan", plan.graph.print(locations=False), settings.deadline_s)
     if difference is not None:
         raise make_error(

@@ -98,6 +98,9 @@ def explain(model: torch.nn.Module, batch: Mapping[str, Any], *, sequence_parall
 
 # What one rank sends, in units of the result's bytes: f(P). The result of a reduce-scatter is one P-th of its operand.
 _SENT = {
+    "all_to_all": lambda p: (p - 1) / p,
+    "all_gather": lambda p: (p - 1) / p,
+    "reduce_scatter": lambda p: p - 1,
     "all_to_all_single": lambda p: (p - 1) / p,
     "all_gather_into_tensor": lambda p: (p - 1) / p,
     "reduce_scatter_tensor": lambda p: p - 1,
@@ -108,8 +111,8 @@ _SENT = {
 def _collectives(graph: Any, size: int) -> list[Collective]:
     found = []
     for node in graph.nodes_summary():
-        short = node["op"].removeprefix("_c10d_functional.")
-        if short in _SENT:
+        library, _, short = node["op"].partition(".")
+        if library in ("_c10d_functional", "autosp_rt") and short in _SENT:
             sent = round(_bytes(node["type"], graph.hints()) * _SENT[short](size))
             found.append(Collective(node["op"], node["name"], node["type"], sent, node["file"], node["line"]))
     return found

@@ -103,6 +103,7 @@ py::dict ToDict(const CompileResult& result) {
     row["file"] = remark.location.file;
     row["line"] = remark.location.line;
     row["function"] = remark.location.function;
+    row["warning"] = remark.warning;
     remarks.append(row);
   }
   for (const PassTiming& timing : result.timings) {

@@ -87,6 +87,9 @@ Expected<std::string> Transform(const OptArguments& arguments) {
   AUTOSP_ASSIGN_OR_RETURN(Graph graph, Parse(text, source));
   if (arguments.ranks) OverrideRanks(graph, *arguments.ranks);
   AUTOSP_ASSIGN_OR_RETURN(const CompileResult result, compile(graph, options));
+  for (const Remark& remark : result.remarks) {
+    if (remark.warning) std::cerr << fmt::format("warning: {}: {}\n", remark.value, remark.text);
+  }
   if (arguments.timing) std::cerr << TimingTable(result.timings);
   if (!arguments.explain.empty()) return Explain(graph, result, arguments.explain);
   return arguments.json ? ResultJson(graph, result) : Print(graph);

@@ -114,7 +114,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_values_and_adjoints_on_two_ranks(backend):
     jobs = [(check_case, name, backend) for name in CASES] + [(check_mesh_coordinate, backend)]
     if backend == "aot_eager":

@@ -13,7 +13,7 @@ from launch import launch
 BENCHMARK = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "autosp"
 BASE = {
     "model": "tiny", "num_layers": 1, "seed": 0, "dtype": "f64", "steps": 1, "lengths": [64], "batch_size": 2, "dp": 1,
-    "mask": "full", "text": None, "tokenizer": None, "changes": {},
+    "mask": "full", "text": None, "tokenizer": None, "changes": {}, "collectives": "auto",
 }  # fmt: skip
 LOSS, GRADIENT = 1e-12, 1e-11
 # Name: (numbers of ranks, changes of BASE).
@@ -35,11 +35,19 @@ CASES = {
     "sliding window": ((2, 4), {"model": "tiny-mistral"}),
     "sliding window, length 63, padding": ((2,), {"model": "tiny-mistral", "lengths": [63], "mask": "left"}),
     "qwen3": ((2,), {"model": "tiny-qwen3", "mask": "prompt"}),
+    "functional collectives": ((2, 4), {"collectives": "functional", "mask": "prompt"}),
+    "functional collectives, length 41": ((2, 4), {"collectives": "functional", "lengths": [41], "mask": "left"}),
+    "functional collectives, batch of 1": ((2,), {"collectives": "functional", "batch_size": 1}),
+    "functional collectives, one kv head": ((4,), {"collectives": "functional", "changes": {"num_key_value_heads": 1}}),
+    "functional collectives, accumulation over lengths": (
+        (2,), {"collectives": "functional", "lengths": [64, 48, 63, 41]}
+    ),
     "two layers": ((2,), {"num_layers": 2, "mask": "prompt"}),
     "eager attention": ((2,), {"attention": "eager"}),
     "hand-written": ((2, 4), {"model": "hand-written"}),
     "hand-written, length 63": ((2,), {"model": "hand-written", "lengths": [63], "mask": "prompt"}),
 }
+QUICK = ("plain", "length 63", "functional collectives", "functional collectives, length 41")  # at P=2
 
 
 # Ranks
@@ -145,7 +153,10 @@ def _run_case(spec):
         names = ("input_ids", "labels", "position_ids", "attention_mask")
         autosp.prepare_auto_sp_inputs(*(batch[name] for name in names))
 
-    options = {"sequence_parallel_size": dist.get_world_size(), "inner_backend": "aot_eager", "deadline_s": 60.0}
+    options = {
+        "sequence_parallel_size": dist.get_world_size(), "inner_backend": "aot_eager", "deadline_s": 60.0,
+        "collectives": spec["collectives"],
+    }  # fmt: skip
     try:
         found, found_gradients = _step(torch.compile(model, backend="autosp", options=options), model, batches, tag)
     finally:
@@ -175,13 +186,15 @@ def run_cases(cases):
 
 
 @pytest.fixture(scope="module")
-def answers():
-    """answers(P): what every rank told about every case; the processes are started once per P."""
+def answers(request):
+    """answers(P): what every rank told about every selected case; the processes are started once per P."""
     known = {}
+    calls = [item.callspec.params for item in request.session.items if getattr(item, "fspath", None) == request.fspath]
+    selected = {(call["ranks"], call["name"]) for call in calls if "name" in call}
 
     def of(ranks):
         if ranks not in known:
-            cases = {name: {**BASE, **changes} for name, (sizes, changes) in CASES.items() if ranks in sizes}
+            cases = {name: {**BASE, **CASES[name][1]} for name in CASES if (ranks, name) in selected}
             results = launch(__file__, "run_cases", ranks, {"cases": cases}, timeout=3600)
             known[ranks] = [result.value for result in results]
         return known[ranks]
@@ -189,13 +202,13 @@ def answers():
     return of
 
 
-def _marks(ranks):
-    return [pytest.mark.slow] if ranks > 2 else []
+def _marks(ranks, name):
+    return [] if ranks == 2 and name in QUICK else [pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
     ("ranks", "name"),
-    [pytest.param(ranks, name, marks=_marks(ranks)) for name, (sizes, _) in CASES.items() for ranks in sizes],
+    [pytest.param(ranks, name, marks=_marks(ranks, name)) for name, (sizes, _) in CASES.items() for ranks in sizes],
 )
 def test_loss_and_gradients_equal_the_unsharded_model(answers, ranks, name):
     for rank, told in enumerate(answers(ranks)):

@@ -19,15 +19,23 @@ def report():
 
 
 def test_collectives_have_bytes(report):
-    exchanges = [c for c in report.collectives if c.op.endswith("all_to_all_single")]
-    assert exchanges
+    exchanges = [c for c in report.collectives if c.op == "autosp_rt.all_to_all"]
+    assert len(exchanges) == 4  # query, key, value, output
     # The output of attention, f32[2, 32/2, 64], is exchanged once more; half of it leaves the rank.
     assert exchanges[-1].sent_bytes == 2 * 16 * 64 * 4 // 2
 
 
+def test_functional_collectives_are_counted_too(report):
+    torch._dynamo.reset()
+    other = autosp.explain(tiny_llama(1), token_batch(2, 32), sequence_parallel_size=2, collectives="functional")
+    exchanges = [c for c in other.collectives if c.op == "_c10d_functional.all_to_all_single"]
+    assert len(exchanges) == 2  # query, key and value in one; output
+    assert sum(c.sent_bytes for c in other.collectives) == sum(c.sent_bytes for c in report.collectives)
+
+
 def test_all_three_forms(report, tmp_path):
     text = str(report)
-    assert "all_to_all_single" in text and "decisions:" in text and "capture" in text
+    assert "autosp_rt.all_to_all" in text and "decisions:" in text and "capture" in text
     data = json.loads(report.json())
     assert data["sequence_parallel_size"] == 2 and data["plan_hash"] == report.plan_hash
     report.html(str(tmp_path / "report.html"))
@@ -45,3 +53,22 @@ def test_a_refusal_reaches_the_caller():
         autosp.explain(tiny_llama(1, hidden_size=48, num_attention_heads=3, num_key_value_heads=3), token_batch(2, 32),
                        sequence_parallel_size=4)
     assert caught.value.code.startswith("ASP02")
+
+
+MIXER = """hints {s0=8}
+graph @g(%ids: i64[1, s0] tag=1, %w: f32[32, 16] grad) form=captured {
+  %x = aten.embedding(%w, %ids) : f32[1, s0, 16] grad
+  %y = aten.cumsum(%x, 1) : f32[1, s0, 16] grad
+  %l = aten.sum(%y) : f32[] grad
+  return %l
+}
+"""
+
+
+@pytest.mark.parametrize(("on_gather", "warned"), [("allow", 0), ("warn", 1)])
+def test_gathers_are_warnings_when_asked_for(on_gather, warned):
+    from autosp import _core
+
+    done = _core.run_passes(_core.Graph.parse(MIXER), "autosp", {"sequence_parallel_size": 2, "on_gather": on_gather})
+    warnings = [remark for remark in done["remarks"] if remark["warning"]]
+    assert len(warnings) == warned and all("gathering it sends" in remark["text"] for remark in warnings)

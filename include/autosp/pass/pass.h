@@ -16,6 +16,7 @@ class RuleTable;
 struct Remark {
   std::string pass, value, text;
   SourceLocation location;
+  bool warning = false;  // The user asked to be told.
 };
 
 // What travels with a run of the pipeline.
