@@ -202,7 +202,7 @@ def check_exact(results, first=1e-5, later=1e-4):
         assert value["gradients"][worst] <= 1e-5, (result.rank, worst, value["gradients"][worst])
 
 
-@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("stage", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_training_equals_one_process(stage):
     results = launch(__file__, "train", 2, {"spec": SPEC, "stage": stage, "prepare": "autosp"})
     check_exact(results)

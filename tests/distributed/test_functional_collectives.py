@@ -5,7 +5,6 @@ collective: rank r holds x_r and the weight c_r, the objective is sum_r <c_r, f_
 """
 
 import os
-import socket
 import tempfile
 
 import pytest
@@ -97,10 +96,10 @@ def graph_of_mesh_coordinate(rank, group):
     assert "autosp_fx.mesh_coordinate.default" in seen[0]
 
 
-def rank_main(rank, port, cache, jobs):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHINDUCTOR_CACHE_DIR=f"{cache}/{rank}")
+def rank_main(rank, folder, jobs):
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/{rank}"
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
     group = dist.group.WORLD.group_name
     for job, *arguments in jobs:
         job(*arguments, rank, group)
@@ -108,16 +107,10 @@ def rank_main(rank, port, cache, jobs):
     dist.destroy_process_group()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_values_and_adjoints_on_two_ranks(backend):
     jobs = [(check_case, name, backend) for name in CASES] + [(check_mesh_coordinate, backend)]
     if backend == "aot_eager":
         jobs.append((graph_of_mesh_coordinate,))
-    with tempfile.TemporaryDirectory() as cache:
-        torch.multiprocessing.spawn(rank_main, args=(free_port(), cache, jobs), nprocs=WORLD)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(rank_main, args=(folder, jobs), nprocs=WORLD)

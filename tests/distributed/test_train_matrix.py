@@ -47,7 +47,7 @@ CASES = {
     "hand-written": ((2, 4), {"model": "hand-written"}),
     "hand-written, length 63": ((2,), {"model": "hand-written", "lengths": [63], "mask": "prompt"}),
 }
-QUICK = ("plain", "length 63", "functional collectives", "functional collectives, length 41")  # at P=2
+QUICK = ("length 63", "functional collectives, length 41")  # at P=2
 
 
 # Ranks

@@ -162,7 +162,7 @@ def groups_of_four():
     }
 
 
-@pytest.mark.parametrize("inner", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize("inner", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_training_equals_one_device_at_two_lengths_and_evaluation_is_whole(inner, tmp_path):
     for result in launch(__file__, "train", ranks=2, arguments={"inner": inner, "folder": str(tmp_path)}):
         assert result.value["worst"] < 1e-12
