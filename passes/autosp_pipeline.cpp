@@ -77,6 +77,7 @@ Expected<std::vector<std::unique_ptr<Pass>>> MakePipeline(std::string_view pipel
   std::vector<std::unique_ptr<Pass>> passes;
   if (pipeline == "autosp" || pipeline == "autosp-no-lower") {
     for (const PassInfo& info : all) {
+      if (info.form_in == Form::kJoint) continue;
       if (pipeline == "autosp-no-lower" && info.form_out == Form::kLowered) continue;
       passes.push_back(info.make());
     }

@@ -7,6 +7,7 @@ compiler. Everything else (evaluation, generation, one rank) goes to the inner c
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from autosp import collectives, groups, inputs, private_torch  # noqa: F401  collectives registers the ops
+from autosp import checkpoint, collectives, groups, inputs, private_torch  # noqa: F401  collectives registers the ops
 from autosp.errors import AutoSPError, make_error
 from autosp.options import Options
 from autosp.plan import Plan, make_plan, state_divisibility
@@ -28,7 +29,8 @@ def autosp(gm: torch.fx.GraphModule, example_inputs: list, *, options: dict | No
     """Compiles one Dynamo graph; `options` and keyword arguments are those of docs/options.md."""
     with private_torch.exceptions_unwrapped():
         settings = Options.read({**(options or {}), **kwargs})
-        inner = torch._dynamo.lookup_backend(settings.inner_backend)
+        compiler = torch._dynamo.lookup_backend(settings.inner_backend)
+        inner = _planned(compiler, settings, 1)
         why = _why_unsharded(settings, example_inputs)
         if why:
             log.info("graph of %d nodes is compiled unsharded: %s", len(gm.graph.nodes), why)
@@ -38,11 +40,34 @@ def autosp(gm: torch.fx.GraphModule, example_inputs: list, *, options: dict | No
             log.info("graph of %d nodes is compiled unsharded: one rank per group", len(gm.graph.nodes))
             return inner(gm, example_inputs)
         module = _partition(gm, example_inputs, settings, group)
-        compiled = inner(module, example_inputs)
+        compiled = _planned(compiler, settings, group.size)(module, example_inputs)
         return _with_batch_check(compiled, _compared_inputs(module, example_inputs), group, settings.deadline_s)
 
 
 private_torch.mark_backend(autosp)
+
+
+def _planned(inner: Callable, settings: Options, size: int) -> Callable:
+    """`inner`, with AutoSP's checkpoint plan for what it compiles."""
+    if settings.checkpoint == "none":
+        return inner
+    budget = "" if settings.memory_budget is None else str(settings.memory_budget)
+    options = {"checkpoint": settings.checkpoint, "memory_budget": budget, "device": settings.device}
+
+    def compile_planned(gm: torch.fx.GraphModule, example_inputs: list) -> Callable:
+        with checkpoint.planned(options, size, _dump_plan(settings.dump_dir)):
+            return inner(gm, example_inputs)
+
+    return compile_planned
+
+
+def _dump_plan(folder: str | None) -> Callable[[dict, Any], None]:
+    def dump(plan: dict, graph: Any) -> None:
+        if folder is not None:
+            numbers = {name: value for name, value in plan.items() if name not in ("keep", "recompute")}
+            _write(folder, "joint", {"aspir": graph.print(), "plan.json": json.dumps(numbers, indent=1) + "\n"})
+
+    return dump
 
 
 def _why_unsharded(settings: Options, example_inputs: list) -> str:
@@ -149,7 +174,6 @@ def _fingerprint(value: Any) -> str:
 
 def _dump(folder: str, gm: torch.fx.GraphModule, plan: Plan) -> None:
     """FOLDER/rank_R/graph_0_0.{captured,partitioned}.aspir and .remarks.txt; 0_0 is Dynamo's compile id."""
-    rank = torch.distributed.get_rank() if groups.is_initialized() else 0
     stem = "graph_" + str(gm.meta.get("dynamo_compile_id", "0")).replace("/", "_").strip("[]")
     lines = [f"{row['pass']}: {row['value']}: {row['text']}" for row in plan.remarks]
     texts = {
@@ -157,6 +181,11 @@ def _dump(folder: str, gm: torch.fx.GraphModule, plan: Plan) -> None:
         "partitioned.aspir": plan.graph.print(),
         "remarks.txt": "\n".join(lines) + "\n",
     }
+    _write(folder, stem, texts)
+
+
+def _write(folder: str, stem: str, texts: dict[str, str]) -> None:
+    rank = torch.distributed.get_rank() if groups.is_initialized() else 0
     path = os.path.join(folder, f"rank_{rank}")
     try:
         os.makedirs(path, exist_ok=True)

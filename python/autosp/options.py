@@ -38,8 +38,22 @@ class Options:
     inner_backend: str = _choice(
         "inductor", "aot_eager", "eager", text="the compiler that the rewritten graph is handed to"
     )
-    checkpoint: str = _choice("none", text="activation checkpointing planned by AutoSP")
-    memory_budget: None = _row(None, "None", lambda v: v is None, "memory that the checkpointing plan may use")
+    checkpoint: str = _choice(
+        "none", "full", "sac", "auto",
+        text="what backward computes again: none leaves that to the compiler; full: all but the inputs of repeated blocks; "
+        "sac: that, but for attention; auto: as little as memory_budget allows",
+    )  # fmt: skip
+    memory_budget: int | float | str | None = _row(
+        None, "an integer of bytes, a fraction, or text with a unit",
+        lambda v: v is None or isinstance(v, str) or (_is_int(v) and v > 0) or (isinstance(v, float) and 0 <= v <= 1),
+        "checkpoint=auto: bytes that a step may hold besides parameters and batch, or a fraction from 0.0 (the smallest "
+        "peak that a plan reaches) to 1.0 (nothing computed again)",
+    )  # fmt: skip
+    device: str = _row(
+        "auto", "a device name or description", lambda v: isinstance(v, str) and v != "",
+        "device whose speeds decide what is cheap to compute again: cpu, a100, h100, h200, mi300x or a description "
+        "(name=.. flops_low=.. ..); auto: h100 for values on a GPU, else cpu",
+    )  # fmt: skip
     on_gather: str = _choice(
         "allow", "warn", "error", text="what to do when an operation needs the whole sequence on every rank"
     )
@@ -69,19 +83,26 @@ class Options:
                     "kBadOption", f'there is no option "{name}"', hint=f"the options are {', '.join(known)}"
                 )
             _check(name, value, known[name].metadata)
-        return cls(**given)
+        settings = cls(**given)
+        settings._check_checkpoint()
+        return settings
 
-
-_PLANNED = {"checkpoint": ("auto", "sac", "full")}
+    def _check_checkpoint(self) -> None:
+        if (self.checkpoint == "auto") != (self.memory_budget is not None):
+            raise make_error(
+                "kBadOption",
+                f'option "checkpoint" is {self.checkpoint!r} and option "memory_budget" is {self.memory_budget!r}',
+                hint="a memory_budget belongs to checkpoint='auto', and only to it",
+            )
+        if self.checkpoint != "none" and self.inner_backend == "eager":
+            raise make_error(
+                "kBadOption",
+                f'option "checkpoint" is {self.checkpoint!r} and option "inner_backend" is "eager"',
+                hint="the plan is made on the graph of forward and backward, which aot_eager and inductor build",
+            )
 
 
 def _check(name: str, value: Any, metadata: Any) -> None:
     if metadata["check"](value):
         return
-    # Named by the design, not built yet: saying "unknown" would send the user looking for a typing mistake.
-    if name == "memory_budget" or (isinstance(value, str) and value in _PLANNED.get(name, ())):
-        raise make_error(
-            "kBadOption",
-            f'option "{name}" is {value!r}, which is not available in this version; allowed: {metadata["allowed"]}',
-        )
     raise make_error("kBadOption", f'option "{name}" is {value!r}; allowed: {metadata["allowed"]}')

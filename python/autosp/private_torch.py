@@ -21,11 +21,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from autosp.errors import AutoSPError
+from autosp.errors import AutoSPError, make_error
 
 
 @contextlib.contextmanager
@@ -231,3 +232,50 @@ def autocast_restored(devices: tuple[str, ...]) -> Iterator[None]:
         for device, enabled, dtype in before:
             torch.set_autocast_enabled(device, enabled)
             torch.set_autocast_dtype(device, dtype)
+
+
+GETITEM = operator.getitem
+
+
+def is_tangent(node: torch.fx.Node) -> bool:
+    """Whether a node of a joint graph is an input that backward starts from. Their names have been the same since 2.0."""
+    return node.op == "placeholder" and node.name.startswith("tangents")
+
+
+@contextlib.contextmanager
+def joint_pass(apply: Callable) -> Iterator[None]:
+    """AOTAutograd calls `apply(joint graph, inputs)` and partitions what it returns.
+
+    torch._functorch.config.joint_custom_pass: in 2.11 and 2.15 directly before the partitioner, for every inner compiler.
+    The cache of compiled autograd graphs does not know it, so it is left out.
+    """
+    config = torch._functorch.config
+    if not hasattr(config, "joint_custom_pass"):
+        raise make_error("kCaptureFailed", f"torch {torch.__version__} has no hook for joint graphs")
+    with config.patch(joint_custom_pass=apply, enable_autograd_cache=False):
+        yield
+
+
+def recompute_demand(node: torch.fx.Node) -> bool | None:
+    """What a checkpoint region demands of a node: computed again (True), kept (False), nothing."""
+    from torch.utils.checkpoint import CheckpointPolicy
+
+    policy = node.meta.get("recompute")
+    if policy in (CheckpointPolicy.MUST_RECOMPUTE, CheckpointPolicy.PREFER_RECOMPUTE):
+        return True
+    if policy in (CheckpointPolicy.MUST_SAVE, CheckpointPolicy.PREFER_SAVE):
+        return False
+    return None
+
+
+def clear_recompute_tag(node: torch.fx.Node) -> None:
+    for key in ("recompute", "ac_graph_id"):
+        node.meta.pop(key, None)
+
+
+def set_recompute_tag(node: torch.fx.Node, recompute: bool) -> None:
+    """One region for the whole graph: the partitioner would keep what crosses two."""
+    from torch.utils.checkpoint import CheckpointPolicy
+
+    node.meta["recompute"] = CheckpointPolicy.MUST_RECOMPUTE if recompute else CheckpointPolicy.MUST_SAVE
+    node.meta["ac_graph_id"] = 0

@@ -39,6 +39,8 @@ py::object ExportFx(const FxGraph& source, const std::map<std::string, std::stri
 
 // run_passes, list_passes and list_rules.
 void BindPasses(py::module_& module);
+// mark_joint and plan_joint.
+void BindJoint(py::module_& module);
 
 // The value of object.name, by an interned name; throws the Python error.
 inline py::object Attr(PyObject* object, const py::str& name) {

@@ -125,6 +125,7 @@ PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiler passes of AutoSP and the bridge between torch.fx and their graphs.";
   bindings::BindGraph(module);
   bindings::BindPasses(module);
+  bindings::BindJoint(module);
   bindings::BindDiagnostics(module);
   module.def("import_fx", &bindings::ImportFx, pybind11::arg("graph_module"), pybind11::arg("axis_size"),
              pybind11::arg("axis") = "sp", "Reads a torch.fx.GraphModule as a Graph.");

@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(autosp_objects "")
-foreach(room support ir sharding pass passes)
+foreach(room support ir sharding analysis pass passes)
   list(APPEND autosp_objects "$<TARGET_OBJECTS:autosp_${room}>")
 endforeach()
 add_library(autosp STATIC ${autosp_objects})

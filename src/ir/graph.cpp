@@ -91,6 +91,7 @@ Graph Graph::Clone() const {
   copy.mesh_ = mesh_;
   copy.hints_ = hints_;
   copy.divisible_ = divisible_;
+  copy.forward_outputs_ = forward_outputs_;
   copy.next_suffix_ = next_suffix_;
   std::map<const Node*, Node*> copies;
   for (const auto& node : nodes_) {

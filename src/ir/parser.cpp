@@ -146,6 +146,7 @@ class GraphParser {
     if (cursor_.TryConsumeWord("tag")) {
       if (!cursor_.Consume("=", "after tag") || !cursor_.ReadInt("the number of a dim", &node->seq_dim)) return false;
     }
+    node->tangent = cursor_.TryConsumeWord("tangent");
     return ParseMarks(node);
   }
 
@@ -209,7 +210,12 @@ class GraphParser {
 
   bool ParseReturn() {
     std::vector<Argument> values;
-    if (cursor_.Peek() != '}' && !ParseArguments(&values)) return false;
+    const auto at_end = [&] { return cursor_.Peek() == '}'; };
+    if (!at_end() && cursor_.PeekWord() != "backward" && !ParseArguments(&values)) return false;
+    if (cursor_.TryConsumeWord("backward")) {
+      graph_.set_forward_outputs(static_cast<std::int64_t>(values.size()));
+      if (!at_end() && !ParseArguments(&values)) return false;
+    }
     graph_.SetOutput(std::move(values));
     return true;
   }
@@ -225,8 +231,13 @@ class GraphParser {
     return true;
   }
 
-  // ["checkpoint"] ["loc" "(" ... ")"]
+  // ["must_keep" | "must_recompute"] ["checkpoint"] ["loc" "(" ... ")"]
   bool ParseMarks(Node* node) {
+    if (cursor_.TryConsumeWord("must_keep")) {
+      node->choice = Node::Choice::kKeep;
+    } else if (cursor_.TryConsumeWord("must_recompute")) {
+      node->choice = Node::Choice::kRecompute;
+    }
     if (cursor_.TryConsumeWord("checkpoint")) node->recompute = true;
     if (!cursor_.TryConsumeWord("loc")) return true;
     if (!cursor_.Consume("(", "after loc")) return false;

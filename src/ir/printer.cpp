@@ -224,11 +224,25 @@ void AppendLocation(std::string& text, const Provenance& provenance) {
   text += ')';
 }
 
-void AppendNode(std::string& text, const Node& node, const PrintOptions& options, LayoutText mode) {
+// " %loss, %logits backward %gradient"
+void AppendReturned(std::string& text, const std::vector<Argument>& values, std::int64_t forward_outputs) {
+  const auto count = static_cast<std::int64_t>(values.size());
+  const std::int64_t forward = forward_outputs < 0 ? count : std::min(forward_outputs, count);
+  if (forward > 0) {
+    text += ' ';
+    AppendArguments(text, {values.begin(), values.begin() + forward});
+  }
+  if (forward_outputs < 0) return;
+  text += " backward";
+  if (forward < count) text += ' ';
+  AppendArguments(text, {values.begin() + forward, values.end()});
+}
+
+void AppendNode(std::string& text, const Node& node, const PrintOptions& options, LayoutText mode,
+                std::int64_t forward_outputs = -1) {
   if (node.is_output()) {
     text += "return";
-    if (!node.args.empty()) text += ' ';
-    AppendArguments(text, node.args);
+    AppendReturned(text, node.args, forward_outputs);
     return;
   }
   text += '%';
@@ -237,6 +251,7 @@ void AppendNode(std::string& text, const Node& node, const PrintOptions& options
     text += ": ";
     AppendType(text, node.type, mode);
     if (node.seq_dim != -1) fmt::format_to(std::back_inserter(text), " tag={}", node.seq_dim);
+    if (node.tangent) text += " tangent";
   } else {
     text += " = ";
     AppendWordOrQuoted(text, node.op);
@@ -252,6 +267,9 @@ void AppendNode(std::string& text, const Node& node, const PrintOptions& options
     if (!node.attributes.empty()) text += '}';
     text += " : ";
     AppendType(text, node.type, mode);
+  }
+  if (node.choice != Node::Choice::kFree) {
+    text += node.choice == Node::Choice::kKeep ? " must_keep" : " must_recompute";
   }
   if (node.recompute) text += " checkpoint";
   if (options.locations && node.provenance != Provenance()) AppendLocation(text, node.provenance);
@@ -328,7 +346,7 @@ std::string Print(const Graph& graph, const PrintOptions& options) {
   for (const auto& node : graph.nodes()) {
     if (node->is_input()) continue;
     text += "  ";
-    AppendNode(text, *node, options, mode);
+    AppendNode(text, *node, options, mode, graph.forward_outputs());
     text += '\n';
   }
   text += "}\n";

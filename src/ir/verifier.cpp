@@ -200,6 +200,9 @@ class Verifier {
     if (node.recompute && form != Form::kPlanned) {
       Report(&node, fmt::format("{} is marked for recomputation before the planned form", NameOf(node)));
     }
+    if ((node.tangent || node.choice != Node::Choice::kFree) && form < Form::kJoint) {
+      Report(&node, fmt::format("{} has a mark that belongs to a joint graph", NameOf(node)));
+    }
     if (!node.is_call()) return;
     if (MustNotHold(form, node.op)) Report(&node, fmt::format("{} does not belong in this form", node.op));
     if (form < Form::kNormalized || form > Form::kLowered) return;

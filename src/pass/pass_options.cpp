@@ -32,7 +32,7 @@ Status Assign(std::int64_t& field, std::string_view key, std::string_view value,
 }
 
 Status Assign(std::string& field, std::string_view key, std::string_view value, std::string_view allowed) {
-  for (std::string_view rest = allowed;;) {
+  for (std::string_view rest = allowed; !allowed.empty();) {
     const std::size_t bar = rest.find('|');
     if (rest.substr(0, bar) == value) break;
     if (bar == std::string_view::npos) return BadValue(key, value, allowed);

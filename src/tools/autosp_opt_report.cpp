@@ -107,9 +107,8 @@ Expected<std::string> Explain(const Graph& graph, const CompileResult& result, c
 
 std::string ResultJson(const Graph& graph, const CompileResult& result) {
   const std::string remarks = ListJson(result.remarks, [](const Remark& remark) {
-    return fmt::format(R"({{"pass": {}, "value": {}, "text": {}, "location": {}, "warning": {}}})",
-                       Quoted(remark.pass), Quoted(remark.value), Quoted(remark.text), LocationJson(remark.location),
-                       remark.warning);
+    return fmt::format(R"({{"pass": {}, "value": {}, "text": {}, "location": {}, "warning": {}}})", Quoted(remark.pass),
+                       Quoted(remark.value), Quoted(remark.text), LocationJson(remark.location), remark.warning);
   });
   const std::string timings = ListJson(result.timings, [](const PassTiming& timing) {
     return fmt::format(R"({{"pass": {}, "seconds": {:.6f}, "verify_seconds": {:.6f}, "changed": {}, "nodes": {}}})",

@@ -11,6 +11,7 @@ deepspeed.init_distributed) itself; it returns something that JSON can hold. A r
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -52,6 +53,19 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def _extensions() -> pathlib.Path:
+    """Where DeepSpeed compiles its ops. A build that was killed leaves a lock, on which every later one waits forever."""
+    folder = pathlib.Path(__file__).resolve().parents[2] / ".cache" / "torch_extensions" / torch_version()
+    for lock in folder.glob("**/lock"):
+        if time.time() - lock.stat().st_mtime > GRACE_SECONDS + 300:
+            lock.unlink(missing_ok=True)
+    return folder
+
+
+def torch_version() -> str:
+    return importlib.metadata.version("torch").partition("+")[0]
+
+
 def _environment(rank: int, ranks: int, port: int, extra: dict[str, str] | None) -> dict[str, str]:
     environment = dict(os.environ)
     environment.update(
@@ -63,6 +77,7 @@ def _environment(rank: int, ranks: int, port: int, extra: dict[str, str] | None)
         MASTER_PORT=str(port),
         OMP_NUM_THREADS="1",
         DS_ACCELERATOR="cpu",
+        TORCH_EXTENSIONS_DIR=str(_extensions()),
         HF_HUB_OFFLINE="1",
         TOKENIZERS_PARALLELISM="false",
         PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # what pytest put there reaches the ranks too

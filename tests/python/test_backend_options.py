@@ -41,13 +41,10 @@ def test_an_unknown_name_lists_the_known_ones():
         ("verify", 1, "True | False"),
         ("deadline_s", 0, "a number of seconds > 0"),
         ("dump_dir", 3, "a folder"),
+        ("checkpoint", "most", '"none" | "full" | "sac" | "auto"'),
+        ("memory_budget", -1, "an integer of bytes, a fraction, or text with a unit"),
     ],
 )
 def test_a_bad_value_is_shown_with_what_is_allowed(name, value, allowed):
     text = refused(**{name: value})
     assert f'option "{name}" is {value!r}; allowed: {allowed}' in text
-
-
-@pytest.mark.parametrize("name, value", [("checkpoint", "auto"), ("checkpoint", "sac"), ("memory_budget", 0.5)])
-def test_what_is_not_built_yet_is_said_to_be_so(name, value):
-    assert "is not available in this version" in refused(**{name: value})

@@ -61,7 +61,11 @@ struct Node {
   Provenance provenance;
   int origin = -1;            // Position in the imported framework graph; -1 for nodes that a pass made.
   std::int64_t seq_dim = -1;  // kInput: the dim the user tagged as the sequence, -1 when not tagged. Prints "tag=1".
-  bool recompute = false;     // Joint and Planned forms: backward recomputes this value. Prints "checkpoint".
+  bool tangent = false;       // kInput, Joint and Planned forms: backward starts from it. Prints "tangent".
+  // Joint and Planned forms: what the user demanded of the value. Prints "must_keep" or "must_recompute".
+  enum class Choice : std::uint8_t { kFree, kKeep, kRecompute };
+  Choice choice = Choice::kFree;
+  bool recompute = false;  // Planned form: backward computes this value again. Prints "checkpoint".
 
   bool is_input() const { return kind == Kind::kInput; }
   bool is_call() const { return kind == Kind::kCall; }
@@ -102,6 +106,10 @@ class Graph {
   std::vector<std::pair<Dim, std::int64_t>>& divisible() { return divisible_; }
   const std::vector<std::pair<Dim, std::int64_t>>& divisible() const { return divisible_; }
   bool IsDivisible(const Dim& dim, std::int64_t divisor) const;
+  // Joint and Planned forms: so many of the returned values are results of the forward, the others of the backward. -1:
+  // all. Prints "return %loss backward %grad".
+  std::int64_t forward_outputs() const { return forward_outputs_; }
+  void set_forward_outputs(std::int64_t count) { forward_outputs_ = count; }
 
   const std::vector<std::unique_ptr<Node>>& nodes() const { return nodes_; }
   std::vector<Node*> inputs() const;
@@ -152,6 +160,7 @@ class Graph {
   std::vector<MeshAxis> mesh_;
   std::map<std::string, std::int64_t> hints_;
   std::vector<std::pair<Dim, std::int64_t>> divisible_;
+  std::int64_t forward_outputs_ = -1;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::map<std::string, Node*, std::less<>> by_name_;
   std::map<std::string, int> next_suffix_;

@@ -17,6 +17,10 @@ using ::testing::SizeIs;
 TEST(Pipeline, EveryRowAgreesWithItsPass) {
   std::set<std::string> names;
   for (const PassInfo& info : AllPasses()) {
+    if (info.form_in == Form::kJoint) {  // The framework's autograd stands between.
+      EXPECT_EQ(form, Form::kLowered) << info.name;
+      form = Form::kJoint;
+    }
     const std::unique_ptr<Pass> pass = info.make();
     EXPECT_STREQ(pass->name(), info.name);
     EXPECT_EQ(pass->form_in(), info.form_in) << info.name;
@@ -33,7 +37,7 @@ TEST(Pipeline, RowsFollowOneAnother) {
     EXPECT_TRUE(pass->Accepts(form)) << info.name;
     form = pass->FormAfter(form);
   }
-  EXPECT_EQ(form, Form::kLowered);
+  EXPECT_EQ(form, Form::kPlanned);
 }
 
 TEST(Pipeline, NamesAreReadWithDashesOrUnderscores) {
@@ -42,8 +46,8 @@ TEST(Pipeline, NamesAreReadWithDashesOrUnderscores) {
   ASSERT_THAT(*passes, SizeIs(2));
   EXPECT_STREQ((*passes)[0]->name(), "seed-shardings");
   EXPECT_THAT(MakePipeline("").value(), SizeIs(0));
-  EXPECT_THAT(MakePipeline("autosp").value(), SizeIs(AllPasses().size()));
-  EXPECT_THAT(MakePipeline("autosp-no-lower").value(), SizeIs(AllPasses().size() - 1));
+  EXPECT_THAT(MakePipeline("autosp").value(), SizeIs(AllPasses().size() - 1));
+  EXPECT_THAT(MakePipeline("autosp-no-lower").value(), SizeIs(AllPasses().size() - 2));
 }
 
 TEST(Pipeline, AllUnknownNamesAreListed) {

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <autosp/analysis/device_model.h>
+#include <autosp/ir/graph.h>
+
+#include <map>
+#include <string>
+
+namespace autosp {
+
+using SymbolValues = std::map<std::string, std::int64_t>;
+
+// Whether the result shares the memory of its first operand: it costs nothing and keeps that operand alive.
+bool IsView(const Node& node);
+// Whether the op draws random numbers: done twice, it would give two results.
+bool DrawsRandomNumbers(const Node& node);
+bool IsCollective(const Node& node);
+bool IsAttention(const Node& node);  // forward attention kernels and scaled_dot_product_attention
+
+// Bytes of a value of this type for these lengths; a tuple is the sum of its tensors. Symbols without a value count
+// 1024.
+double Bytes(const Type& type, const SymbolValues& values);
+
+// Floating-point operations, 2 per multiply-add. Counted for contractions and attention (2*2*b*h*q*k*d, halved when
+// causal); everything else is bound by memory.
+double Flops(const Node& node, const SymbolValues& values);
+
+// Seconds on a roofline: max(flops / rate, bytes read and written / bandwidth) + launch; a collective sends
+// bytes * (P-1)/P over its link instead (an all_reduce twice that). Views and integers take none.
+double Seconds(const Node& node, const SymbolValues& values, const DeviceModel& device, std::int64_t ranks);
+
+}  // namespace autosp

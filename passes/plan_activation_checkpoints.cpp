@@ -1,0 +1,109 @@
+#include "plan_activation_checkpoints.h"
+
+#include <autosp/ir/printer.h>
+#include <autosp/pass/problem.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace autosp {
+namespace {
+
+constexpr double kMebibyte = 1 << 20;
+
+// "1.5 GiB", "300000" -> bytes; "0.25" -> a fraction.
+Status ReadBudget(std::string_view text, PlannerOptions& options) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  const bool fraction = unit.empty() && text.find('.') != std::string_view::npos && number <= 1;
+  const double factor = unit.empty() || unit == "B" ? 1
+                        : unit == "KiB"             ? 1024
+                        : unit == "MiB"             ? kMebibyte
+                        : unit == "GiB"             ? 1024 * kMebibyte
+                                                    : 0;
+  if (error != std::errc() || factor == 0 || number < 0 || (number == 0 && !fraction)) {
+    return MakeProblem(
+        DiagnosticCode::kBadOption,
+        fmt::format("memory_budget is \"{}\", it must be bytes (\"3.5 GiB\") or a fraction (\"0.5\")", text),
+        "write bytes as a whole number or with a unit, a fraction with a point");
+  }
+  (fraction ? options.budget_fraction : options.budget) = number * factor;
+  return Status::Ok();
+}
+
+Expected<DeviceModel> ReadDeviceOption(const Graph& graph, const std::string& text) {
+  if (text.find('=') != std::string::npos) return ReadDevice(text);
+  if (text != "auto") return FindDevice(text);
+  const bool on_gpu = std::any_of(graph.nodes().begin(), graph.nodes().end(), [](const auto& node) {
+    return node->type.is_tensor() && node->type.device.starts_with("cuda");
+  });
+  return FindDevice(on_gpu ? "h100" : "cpu");
+}
+
+void Report(const JointView& view, const CheckpointPlan& plan, const Graph& graph, PassContext& context) {
+  const MemoryProfile& memory = plan.memory;
+  const std::string at = memory.at == nullptr ? "" : fmt::format(" at %{}", memory.at->name);
+  context.remarks.push_back(
+      {"plan-activation-checkpoints",
+       "@" + graph.name(),
+       fmt::format(
+           "predicted peak {:.3f} MiB{} (forward {:.3f}, backward {:.3f}), kept {:.3f} MiB, recomputation {:.1f} % "
+           "of the step, {} repeated blocks",
+           memory.peak / kMebibyte, at, memory.forward_peak / kMebibyte, memory.backward_peak / kMebibyte,
+           memory.kept / kMebibyte, 100 * plan.recompute_seconds / std::max(plan.step_seconds, 1e-30), view.regions()),
+       {}});
+}
+
+class PlanActivationCheckpointsPass : public Pass {
+ public:
+  const char* name() const override { return "plan-activation-checkpoints"; }
+  Form form_in() const override { return Form::kJoint; }
+  Form form_out() const override { return Form::kPlanned; }
+  const char* summary() const override { return "marks what backward computes again, within a memory budget"; }
+  Expected<bool> Run(Graph& graph, PassContext& context) const override {
+    AUTOSP_ASSIGN_OR_RETURN(const PlannerOptions options, ReadPlannerOptions(graph, context.options));
+    const JointView view(graph, options.values, options.device);
+    AUTOSP_ASSIGN_OR_RETURN(const CheckpointPlan plan, PlanCheckpoints(view, options));
+    for (int i = 0; i < view.size(); ++i) const_cast<Node*>(view[i].node)->recompute = plan.choice.recompute[i];
+    Report(view, plan, graph, context);
+    graph.set_form(Form::kPlanned);
+    return true;
+  }
+};
+
+}  // namespace
+
+Expected<PlannerOptions> ReadPlannerOptions(const Graph& graph, const PassOptions& options) {
+  PlannerOptions result;
+  result.policy = CheckpointPolicyFromString(options.checkpoint).value_or(CheckpointPolicy::kNone);
+  result.values = graph.hints();
+  Status status;
+  Expected<DeviceModel> device = ReadDeviceOption(graph, options.device);
+  if (device.ok()) {
+    result.device = std::move(*device);
+  } else {
+    status.Append(device.status());
+  }
+  if (!options.memory_budget.empty()) {
+    status.Append(ReadBudget(options.memory_budget, result));
+    if (result.policy != CheckpointPolicy::kAuto) {
+      status.Add(MakeProblem(
+          DiagnosticCode::kBadOption,
+          fmt::format("memory_budget is \"{}\", but checkpoint is \"{}\"", options.memory_budget, options.checkpoint),
+          "only checkpoint=auto plans for a budget"));
+    }
+  } else if (result.policy == CheckpointPolicy::kAuto) {
+    status.Add(MakeProblem(DiagnosticCode::kBadOption, "checkpoint is \"auto\" and there is no memory_budget",
+                           "set memory_budget to bytes or to a fraction"));
+  }
+  if (!status.ok()) return status;
+  return result;
+}
+
+std::unique_ptr<Pass> MakePlanActivationCheckpointsPass() { return std::make_unique<PlanActivationCheckpointsPass>(); }
+
+}  // namespace autosp

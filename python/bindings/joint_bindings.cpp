@@ -1,0 +1,82 @@
+// The joint graph of AOTAutograd: what the planner must be told about it, and its decisions.
+#include "bridge.h"
+#include "status_conversion.h"
+
+#include <autosp/analysis/checkpoint_planner.h>
+#include <autosp/pass/pass_options.h>
+
+#include <plan_activation_checkpoints.h>
+
+#include <pybind11/stl.h>
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace autosp::bindings {
+namespace {
+
+// Nodes are named by Node::origin, their position in the imported framework graph.
+void MarkJoint(FxGraph& graph, std::int64_t forward_outputs, const std::set<int>& tangents,
+               const std::set<int>& must_keep, const std::set<int>& must_recompute) {
+  graph.graph.set_form(Form::kJoint);
+  graph.graph.set_forward_outputs(forward_outputs);
+  for (const auto& node : graph.graph.nodes()) {
+    node->tangent = node->is_input() && tangents.contains(node->origin);
+    if (!node->is_call()) continue;
+    if (must_keep.contains(node->origin)) node->choice = Node::Choice::kKeep;
+    if (must_recompute.contains(node->origin)) node->choice = Node::Choice::kRecompute;
+  }
+}
+
+py::dict Numbers(const JointView& view, const CheckpointPlan& plan) {
+  py::dict row;
+  row["peak_bytes"] = plan.memory.peak;
+  row["forward_peak_bytes"] = plan.memory.forward_peak;
+  row["backward_peak_bytes"] = plan.memory.backward_peak;
+  row["kept_bytes"] = plan.memory.kept;
+  row["recompute_seconds"] = plan.recompute_seconds;
+  row["step_seconds"] = plan.step_seconds;
+  row["peak_at"] = plan.memory.at == nullptr ? "" : plan.memory.at->name;
+  row["regions"] = view.regions();
+  return row;
+}
+
+// The numbers of a plan, and by origin what is kept and what is computed again. `values`: lengths other than the hints.
+py::dict PlanJoint(const FxGraph& graph, const py::dict& options, const std::map<std::string, std::int64_t>& values) {
+  PassOptions pass_options;
+  Status status;
+  for (const auto& [key, value] : options) {
+    status.Append(SetOption(pass_options, py::str(key).cast<std::string>(), py::str(value).cast<std::string>()));
+  }
+  RaiseIfError(status);
+  PlannerOptions planner = ValueOrRaise(ReadPlannerOptions(graph.graph, pass_options));
+  for (const auto& [symbol, value] : values) planner.values[symbol] = value;
+  const JointView view(graph.graph, planner.values, planner.device);
+  const CheckpointPlan plan = ValueOrRaise(PlanCheckpoints(view, planner));
+  py::dict row = Numbers(view, plan);
+  std::vector<int> keep, recompute;
+  for (int i = 0; i < view.size(); ++i) {
+    if (plan.choice.keep[i]) keep.push_back(view[i].node->origin);
+    if (plan.choice.recompute[i] || view[i].late) recompute.push_back(view[i].node->origin);
+  }
+  row["keep"] = keep;
+  row["recompute"] = recompute;
+  return row;
+}
+
+}  // namespace
+
+void BindJoint(py::module_& module) {
+  module.def("mark_joint", &MarkJoint, py::arg("graph"), py::arg("forward_outputs"), py::arg("tangents"),
+             py::arg("must_keep") = std::set<int>(), py::arg("must_recompute") = std::set<int>(),
+             "Makes an imported graph a joint one; nodes are given by their position in the imported graph.");
+  module.def(
+      "plan_joint", &PlanJoint, py::arg("graph"), py::arg("options"),
+      py::arg("values") = std::map<std::string, std::int64_t>(),
+      "The checkpoint plan of a joint graph for the lengths in `values` (default: the hints): bytes, seconds, and "
+      "what is kept and computed again.");
+}
+
+}  // namespace autosp::bindings

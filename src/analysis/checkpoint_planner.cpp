@@ -1,0 +1,258 @@
+#include <autosp/analysis/checkpoint_planner.h>
+
+#include <autosp/support/max_flow.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace autosp {
+namespace {
+
+constexpr double kSpread = 1e-3;   // How much dearer the last node's second is than the first's.
+constexpr double kLargest = 1e15;  // No finite capacity is larger: their sum stays below kInfinite.
+constexpr int kGridSteps = 72, kBisections = 14;
+constexpr double kFirstExponent = 18;  // mu = 2^18 ... 2^54 bytes per second of recomputation.
+
+// What the structure of a policy demands beyond costs.
+enum class Base : std::uint8_t { kFree, kLayerInputs, kNone, kFull, kSac };
+
+class CutFamily {
+ public:
+  CutFamily(const JointView& view, Base base) : view_(view), base_(base), network_(2) {
+    in_.assign(view.size(), -1);
+    out_.assign(view.size(), -1);
+    recompute_edge_.assign(view.size(), -1);
+    for (int i = 0; i < view.size(); ++i) {
+      const JointValue& value = view[i];
+      if (!value.forward || !value.node->is_call() || value.available) continue;
+      in_[i] = network_.AddNode();
+      out_[i] = network_.AddNode();
+    }
+    for (int i = 0; i < view.size(); ++i) Connect(i);
+  }
+
+  double MuAt(double step) const { return std::exp2(kFirstExponent + step / 2); }
+
+  // Steps must grow from call to call. Nothing when the values cannot be had at all.
+  std::optional<CheckpointChoice> At(double step) {
+    for (int i = 0; i < view_.size(); ++i) {
+      if (recompute_edge_[i] >= 0) network_.RaiseCapacity(recompute_edge_[i], Price(i, step));
+    }
+    if (network_.Solve(kSource, kSink) >= MaxFlow::kInfinite / 2) return std::nullopt;
+    const std::vector<bool> sink_side = network_.SinkSide(kSink);
+    CheckpointChoice choice{std::vector<bool>(view_.size(), false), std::vector<bool>(view_.size(), false)};
+    for (int i = 0; i < view_.size(); ++i) {
+      if (in_[i] < 0 || !sink_side[out_[i]]) continue;
+      (sink_side[in_[i]] ? choice.recompute : choice.keep)[i] = true;
+    }
+    return choice;
+  }
+
+ private:
+  static constexpr int kSource = 0, kSink = 1;
+
+  bool InRegion(int i) const { return view_[i].region >= 0; }
+
+  bool IsForced(int i) const {
+    const JointValue& value = view_[i];
+    if (!value.can_keep) return false;
+    // An element of attention's tuple stands for the tuple.
+    const Node& node = *value.node;
+    const Node* producer = node.op == "builtin.getitem" ? node.args[0].node() : &node;
+    if (base_ == Base::kSac && IsAttention(*producer) && InRegion(i)) return true;
+    return base_ != Base::kFree && base_ != Base::kNone && (InRegion(i) ? view_.LeavesRegion(i) : EntersRegion(i));
+  }
+
+  bool EntersRegion(int i) const { return view_.LeavesRegion(i); }
+
+  bool MayKeep(int i) const {
+    if (!view_[i].can_keep) return false;
+    if ((base_ != Base::kFull && base_ != Base::kSac) || !InRegion(i)) return true;
+    return IsForced(i) || !CanRecompute(i);
+  }
+
+  bool CanRecompute(int i) const {
+    if (!view_[i].can_recompute) return false;
+    // Outside of blocks, and without blocks, checkpointing by layers computes nothing again that takes time.
+    const bool only_free = base_ == Base::kNone || ((base_ == Base::kFull || base_ == Base::kSac) && !InRegion(i));
+    return !only_free || view_[i].seconds == 0;
+  }
+
+  MaxFlow::Capacity Price(int i, double step) const {
+    const double spread = 1 + kSpread * i / std::max(1, view_.size());
+    return static_cast<MaxFlow::Capacity>(std::min(kLargest, MuAt(step) * view_[i].seconds * spread));
+  }
+
+  void Connect(int i) {
+    const JointValue& value = view_[i];
+    for (const int operand : value.operands) {
+      if (out_[operand] < 0) continue;
+      if (in_[i] >= 0) network_.AddEdge(out_[operand], in_[i], MaxFlow::kInfinite);
+      // The first time backward reads it.
+      if (!value.forward) network_.AddEdge(out_[operand], kSink, MaxFlow::kInfinite);
+    }
+    if (in_[i] < 0) return;
+    const double bytes = value.returned ? 0 : value.bytes;
+    network_.AddEdge(in_[i], out_[i], MayKeep(i) ? static_cast<MaxFlow::Capacity>(bytes) : MaxFlow::kInfinite);
+    if (!CanRecompute(i) || IsForced(i)) {
+      network_.AddEdge(kSource, in_[i], MaxFlow::kInfinite);
+    } else {
+      recompute_edge_[i] = network_.AddEdge(kSource, in_[i], 0);
+    }
+  }
+
+  const JointView& view_;
+  const Base base_;
+  MaxFlow network_;
+  std::vector<int> in_, out_, recompute_edge_;
+};
+
+class Planner {
+ public:
+  explicit Planner(const JointView& view) : view_(view) {}
+
+  CheckpointPlan Finish(CheckpointChoice choice) const {
+    CheckpointPlan plan;
+    plan.memory = SimulateMemory(view_, choice);
+    for (int i = 0; i < view_.size(); ++i) {
+      if (choice.recompute[i]) plan.recompute_seconds += view_[i].seconds;
+      plan.step_seconds += view_[i].seconds;
+    }
+    plan.choice = std::move(choice);
+    return plan;
+  }
+
+  Expected<CheckpointPlan> Fixed(Base base) const {
+    std::optional<CheckpointChoice> choice = CutFamily(view_, base).At(kGridSteps);
+    if (!choice) return Impossible();
+    return Finish(std::move(*choice));
+  }
+
+  // The plans of a family over the grid, in growing mu.
+  std::vector<std::pair<int, CheckpointPlan>> Grid(Base base) const {
+    CutFamily family(view_, base);
+    std::vector<std::pair<int, CheckpointPlan>> plans;
+    for (int step = 0; step <= kGridSteps; ++step) {
+      std::optional<CheckpointChoice> choice = family.At(step);
+      if (!choice) break;
+      if (!plans.empty() && plans.back().second.choice.recompute == choice->recompute &&
+          plans.back().second.choice.keep == choice->keep) {
+        plans.back().first = step;
+        continue;
+      }
+      plans.emplace_back(step, Finish(std::move(*choice)));
+    }
+    return plans;
+  }
+
+  // The least recomputation of a family within the budget.
+  std::optional<CheckpointPlan> Within(Base base, const std::vector<std::pair<int, CheckpointPlan>>& grid,
+                                       double budget) const {
+    int found = -1;
+    for (int i = 0; i < static_cast<int>(grid.size()); ++i) {
+      if (grid[i].second.memory.peak <= budget) found = i;
+    }
+    if (found < 0) return std::nullopt;
+    CheckpointPlan best = grid[found].second;
+    if (found + 1 == static_cast<int>(grid.size())) return best;
+    // Equal plans have one entry, at their last step: the change lies in the step that follows.
+    double low = grid[found].first, high = low + 1;
+    for (int i = 0; i < kBisections; ++i) {
+      const double middle = (low + high) / 2;
+      std::optional<CheckpointChoice> choice = CutFamily(view_, base).At(middle);
+      CheckpointPlan plan = Finish(std::move(*choice));
+      if (plan.memory.peak <= budget) {
+        best = std::move(plan);
+        low = middle;
+      } else {
+        high = middle;
+      }
+    }
+    return best;
+  }
+
+  Expected<CheckpointPlan> Auto(const PlannerOptions& options) const {
+    std::vector<Base> bases{Base::kFree};
+    if (view_.regions() > 0) bases.push_back(Base::kLayerInputs);
+    double smallest = -1, largest = 0;
+    std::vector<std::vector<std::pair<int, CheckpointPlan>>> grids;
+    for (const Base base : bases) {
+      grids.push_back(Grid(base));
+      for (const auto& [step, plan] : grids.back()) {
+        smallest = smallest < 0 ? plan.memory.peak : std::min(smallest, plan.memory.peak);
+        largest = std::max(largest, grids.back().back().second.memory.peak);
+      }
+    }
+    if (smallest < 0) return Impossible();
+    const double budget = options.budget_fraction > 0 || options.budget <= 0
+                              ? smallest + options.budget_fraction * (largest - smallest)
+                              : options.budget;
+    std::optional<CheckpointPlan> best;
+    for (std::size_t i = 0; i < bases.size(); ++i) {
+      std::optional<CheckpointPlan> plan = Within(bases[i], grids[i], budget);
+      if (plan && (!best || plan->recompute_seconds < best->recompute_seconds)) best = std::move(plan);
+    }
+    if (best) return std::move(*best);
+    return Diagnostic{DiagnosticCode::kMemoryBudget,
+                      fmt::format("no plan fits a memory budget of {:.0f} bytes: the smallest predicted peak is {:.0f}",
+                                  budget, smallest),
+                      {},
+                      "",
+                      {fmt::format("without recomputation the peak is {:.0f} bytes", largest)},
+                      ""};
+  }
+
+ private:
+  Diagnostic Impossible() const {
+    std::string subject;
+    for (int i = 0; i < view_.size() && subject.empty(); ++i) {
+      const JointValue& value = view_[i];
+      if (value.forward && value.node->is_call() && !value.available && !value.can_keep && !value.can_recompute) {
+        subject = "%" + value.node->name;
+      }
+    }
+    return Diagnostic{DiagnosticCode::kMemoryBudget,
+                      "a value that backward needs can neither be kept nor computed again",
+                      {},
+                      subject,
+                      {},
+                      ""};
+  }
+
+  const JointView& view_;
+};
+
+}  // namespace
+
+std::optional<CheckpointPolicy> CheckpointPolicyFromString(std::string_view text) {
+  if (text == "none") return CheckpointPolicy::kNone;
+  if (text == "full") return CheckpointPolicy::kFull;
+  if (text == "sac") return CheckpointPolicy::kSac;
+  if (text == "auto") return CheckpointPolicy::kAuto;
+  return std::nullopt;
+}
+
+Expected<CheckpointPlan> PlanCheckpoints(const JointView& view, const PlannerOptions& options) {
+  const Planner planner(view);
+  switch (options.policy) {
+    case CheckpointPolicy::kNone:
+      return planner.Fixed(Base::kNone);
+    case CheckpointPolicy::kFull:
+      return planner.Fixed(Base::kFull);
+    case CheckpointPolicy::kSac:
+      return planner.Fixed(Base::kSac);
+    case CheckpointPolicy::kAuto:
+      return planner.Auto(options);
+  }
+  return planner.Fixed(Base::kNone);
+}
+
+std::vector<CheckpointPlan> CheckpointHull(const JointView& view) {
+  std::vector<CheckpointPlan> plans;
+  for (auto& [step, plan] : Planner(view).Grid(Base::kFree)) plans.push_back(std::move(plan));
+  return plans;
+}
+
+}  // namespace autosp

@@ -1,0 +1,154 @@
+#include <autosp/analysis/memory_profile.h>
+
+#include <algorithm>
+
+namespace autosp {
+namespace {
+
+class Simulation {
+ public:
+  Simulation(const JointView& view, const CheckpointChoice& choice) : view_(view), choice_(choice) {}
+
+  MemoryProfile Run() {
+    OrderForward();
+    profile_.backward_begin = static_cast<int>(profile_.order.size());
+    OrderBackward();
+    CountMemory();
+    return std::move(profile_);
+  }
+
+ private:
+  // Appends `index` and what it needs and is not done yet, operands first; without recursion, programs are deep.
+  template <typename F>
+  void Schedule(int index, std::vector<bool>& done, const F& runs) {
+    std::vector<std::pair<int, std::size_t>> stack{{index, 0}};
+    while (!stack.empty()) {
+      auto& [node, next] = stack.back();
+      const std::vector<int>& operands = view_[node].operands;
+      if (done[node] || !runs(node)) {
+        stack.pop_back();
+      } else if (next < operands.size()) {
+        const int operand = operands[next++];
+        if (!done[operand] && runs(operand)) stack.emplace_back(operand, 0);
+      } else {
+        done[node] = true;
+        profile_.order.push_back(node);
+        stack.pop_back();
+      }
+    }
+  }
+
+  // The forward runs what its results and the kept values need, in the order of the program.
+  void OrderForward() {
+    std::vector<bool> needed(view_.size(), false);
+    for (const int output : view_.forward_outputs()) needed[output] = true;
+    for (int i = 0; i < view_.size(); ++i) needed[i] = needed[i] || choice_.keep[i];
+    for (int i = view_.size() - 1; i >= 0; --i) {
+      if (!needed[i]) continue;
+      for (const int operand : view_[i].operands) needed[operand] = true;
+    }
+    for (int i = 0; i < view_.size(); ++i) {
+      if (needed[i] && view_[i].node->is_call() && view_[i].forward) profile_.order.push_back(i);
+    }
+  }
+
+  void OrderBackward() {
+    std::vector<bool> done(view_.size(), false);
+    const auto runs = [&](int i) {
+      return view_[i].node->is_call() && !choice_.keep[i] && !(view_[i].available && view_[i].forward);
+    };
+    std::vector<bool> needed(view_.size(), false);
+    for (const int output : view_.backward_outputs()) needed[output] = true;
+    for (int i = view_.size() - 1; i >= 0; --i) {
+      if (!needed[i] || choice_.keep[i]) continue;
+      for (const int operand : view_[i].operands) needed[operand] = true;
+    }
+    for (int i = 0; i < view_.size(); ++i) {
+      if (needed[i] && !view_[i].forward && view_[i].node->is_call()) Schedule(i, done, runs);
+    }
+    for (const int output : view_.backward_outputs()) Schedule(output, done, runs);
+  }
+
+  // The memory that running `index` allocates: its own, or that of the elements of its tuple.
+  std::vector<int> Allocated(int index) const {
+    if (view_[index].storage == index && view_[index].node->op != "builtin.getitem") return {index};
+    std::vector<int> elements;
+    if (view_[index].storage >= 0) return elements;
+    for (const int reader : view_[index].readers) {
+      if (view_[reader].storage == reader && view_[reader].node->op == "builtin.getitem") elements.push_back(reader);
+    }
+    return elements;
+  }
+
+  void CountMemory() {
+    const int steps = static_cast<int>(profile_.order.size());
+    const int begin = profile_.backward_begin;
+    std::vector<int> last_forward(view_.size(), -1), last_backward(view_.size(), -1);
+    std::vector<bool> stays(view_.size(), false), kept(view_.size(), false);
+    for (int step = 0; step < steps; ++step) {
+      std::vector<int>& last = step < begin ? last_forward : last_backward;
+      Touch(last, profile_.order[step], step);
+      for (const int operand : view_[profile_.order[step]].operands) Touch(last, operand, step);
+    }
+    for (int i = 0; i < view_.size(); ++i) {
+      if (!choice_.keep[i] || view_[i].storage < 0 || kept[view_[i].storage]) continue;
+      kept[view_[i].storage] = true;
+      if (!view_[view_[i].storage].returned) profile_.kept += view_[view_[i].storage].bytes;
+    }
+    for (const int output : view_.backward_outputs()) {
+      if (view_[output].storage >= 0) stays[view_[output].storage] = true;
+    }
+    Walk(last_forward, last_backward, kept, stays);
+  }
+
+  void Touch(std::vector<int>& last, int index, int step) const {
+    if (view_[index].storage >= 0) last[view_[index].storage] = step;
+  }
+
+  void Walk(const std::vector<int>& last_forward, const std::vector<int>& last_backward, const std::vector<bool>& kept,
+            const std::vector<bool>& stays) {
+    const int begin = profile_.backward_begin;
+    const int steps = static_cast<int>(profile_.order.size());
+    std::vector<std::vector<int>> freed(static_cast<std::size_t>(steps));  // After which step.
+    for (int i = 0; i < view_.size(); ++i) {
+      if (view_[i].storage != i || !view_[i].node->is_call()) continue;
+      if (last_forward[i] >= 0 && !kept[i] && !view_[i].returned) freed[last_forward[i]].push_back(i);
+      if (last_backward[i] >= 0 && !stays[i] && !(view_[i].returned && view_[i].forward)) {
+        freed[last_backward[i]].push_back(i);
+      }
+    }
+    std::vector<bool> alive(view_.size(), false);
+    double live = 0;
+    for (int step = 0; step < steps; ++step) {
+      for (const int i : Allocated(profile_.order[step])) {
+        // An element of a tuple that nobody takes goes with the tuple.
+        if (alive[i] || (step < begin ? last_forward : last_backward)[i] < 0) continue;
+        live += view_[i].bytes;
+        alive[i] = true;
+      }
+      double& peak = step < begin ? profile_.forward_peak : profile_.backward_peak;
+      peak = std::max(peak, live);
+      if (live > profile_.peak) {
+        profile_.peak = live;
+        profile_.at = view_[profile_.order[step]].node;
+      }
+      for (const int i : freed[step]) {
+        if (alive[i]) live -= view_[i].bytes;
+        alive[i] = false;
+      }
+      profile_.live.push_back(live);
+    }
+  }
+
+  const JointView& view_;
+  const CheckpointChoice& choice_;
+  MemoryProfile profile_;
+};
+
+}  // namespace
+
+MemoryProfile SimulateMemory(const JointView& view, const CheckpointChoice& choice) {
+  return Simulation(view, choice).Run();
+}
+
+}  // namespace autosp

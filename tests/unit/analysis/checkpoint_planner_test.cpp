@@ -1,0 +1,146 @@
+// The planner against all keep sets of small random joint graphs, and its promises as properties.
+#include <autosp/analysis/checkpoint_planner.h>
+#include <autosp/ir/printer.h>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+namespace autosp {
+namespace {
+
+constexpr double kGap = 2e-3;  // Twice the planner's spread of seconds.
+
+DeviceModel Device() {
+  DeviceModel device = *FindDevice("cpu");
+  device.launch = 1e-7;
+  return device;
+}
+
+// A forward of `count` values over one input, and a backward that reads some of them.
+Graph RandomJointGraph(std::mt19937& random, int count) {
+  Graph graph("g");
+  graph.set_form(Form::kJoint);
+  const auto type = [&] { return Type::Tensor(DType::kF32, {static_cast<std::int64_t>(1 + random() % 4000)}); };
+  std::vector<Node*> values{graph.AddInput("x", type())};
+  Node* tangent = graph.AddInput("t", type());
+  tangent->tangent = true;
+  for (int i = 0; i < count; ++i) {
+    std::vector<Argument> args{values[values.size() - 1 - random() % std::min<std::size_t>(values.size(), 4)]};
+    if (random() % 2 == 0) args.emplace_back(values[random() % values.size()]);
+    const char* op = random() % 8 == 0 ? "aten.bernoulli" : random() % 6 == 0 ? "aten.view" : "aten.add.Tensor";
+    Type result = type();
+    if (std::string_view(op) == "aten.view") result = args[0].node()->type;
+    values.push_back(graph.AddCall("v" + std::to_string(i), op, std::move(args), result));
+  }
+  Node* gradient = tangent;
+  for (int i = count; i >= 1; --i) {
+    if (random() % 2 == 0) gradient = graph.AddCall("g", "aten.mul.Tensor", {gradient, values[i]}, type());
+  }
+  graph.SetOutput({values.back(), gradient});
+  graph.set_forward_outputs(1);
+  return graph;
+}
+
+struct Costs {
+  double kept = 0, seconds = 0;
+};
+
+// What it costs to keep exactly the values of `keep`; nothing when backward cannot have what it reads.
+std::optional<Costs> CostsOf(const JointView& view, const std::vector<int>& candidates, unsigned keep) {
+  std::vector<bool> kept(view.size(), false), needed(view.size(), false);
+  Costs costs;
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    if (((keep >> i) & 1U) == 0) continue;
+    kept[candidates[i]] = true;
+    if (!view[candidates[i]].returned) costs.kept += view[candidates[i]].bytes;
+  }
+  for (int i = view.size() - 1; i >= 0; --i) {
+    const JointValue& value = view[i];
+    const bool runs = !value.forward || (needed[i] && !kept[i]);
+    if (!runs || value.available) continue;
+    if (value.forward) {
+      if (!value.can_recompute) return std::nullopt;
+      costs.seconds += value.seconds;
+    }
+    for (const int operand : value.operands) needed[operand] = true;
+  }
+  return costs;
+}
+
+TEST(CheckpointPlanner, NoKeepSetBeatsAPlanOfTheHull) {
+  std::mt19937 random(11);
+  int plans = 0;
+  for (int round = 0; round < 2000; ++round) {
+    const Graph graph = RandomJointGraph(random, 3 + static_cast<int>(random() % (round % 50 == 0 ? 12 : 8)));
+    const JointView view(graph, {}, Device());
+    std::vector<int> candidates;
+    for (int i = 0; i < view.size(); ++i) {
+      if (view[i].forward && view[i].can_keep) candidates.push_back(i);
+    }
+    ASSERT_LE(candidates.size(), 14U);
+    std::vector<Costs> all;
+    for (unsigned keep = 0; keep < (1U << candidates.size()); ++keep) {
+      if (const auto costs = CostsOf(view, candidates, keep)) all.push_back(*costs);
+    }
+    for (const CheckpointPlan& plan : CheckpointHull(view)) {
+      ++plans;
+      double least = plan.recompute_seconds;
+      for (const Costs& costs : all) {
+        if (costs.kept <= plan.memory.kept) least = std::min(least, costs.seconds);
+      }
+      ASSERT_LE(plan.recompute_seconds, least * (1 + kGap) + 1e-12) << Print(graph);
+      for (int i = 0; i < view.size(); ++i) ASSERT_FALSE(plan.choice.recompute[i] && !view[i].can_recompute);
+    }
+  }
+  EXPECT_GT(plans, 4000) << "the hulls are too short to say anything";
+}
+
+TEST(CheckpointPlanner, PlansOfTheHullAreNested) {
+  std::mt19937 random(12);
+  for (int round = 0; round < 300; ++round) {
+    const Graph graph = RandomJointGraph(random, 30);
+    const JointView view(graph, {}, Device());
+    const std::vector<CheckpointPlan> plans = CheckpointHull(view);
+    for (std::size_t p = 1; p < plans.size(); ++p) {
+      for (int i = 0; i < view.size(); ++i) {
+        ASSERT_TRUE(!plans[p].choice.recompute[i] || plans[p - 1].choice.recompute[i]);
+      }
+      EXPECT_GE(plans[p].memory.kept, plans[p - 1].memory.kept);
+    }
+  }
+}
+
+TEST(CheckpointPlanner, MoreBudgetNeverMeansMoreRecomputationAndNoPlanExceedsIt) {
+  std::mt19937 random(13);
+  int fitting = 0, refused = 0;
+  for (int round = 0; round < 200; ++round) {
+    const Graph graph = RandomJointGraph(random, 40);
+    const JointView view(graph, {}, Device());
+    PlannerOptions options;
+    options.policy = CheckpointPolicy::kNone;
+    const double most = PlanCheckpoints(view, options)->memory.peak;
+    options.policy = CheckpointPolicy::kAuto;
+    double seconds = 1e30;
+    for (int percent = 30; percent <= 110; percent += 4) {
+      options.budget = most * percent / 100;
+      const Expected<CheckpointPlan> plan = PlanCheckpoints(view, options);
+      if (!plan.ok()) {
+        EXPECT_EQ(plan.status().diagnostics().front().code, DiagnosticCode::kMemoryBudget);
+        EXPECT_EQ(seconds, 1e30) << "a larger budget was refused";
+        ++refused;
+        continue;
+      }
+      ++fitting;
+      EXPECT_LE(plan->memory.peak, options.budget);
+      EXPECT_LE(plan->recompute_seconds, seconds);
+      seconds = plan->recompute_seconds;
+    }
+  }
+  EXPECT_GT(fitting, 1000);
+  EXPECT_GT(refused, 100);
+}
+
+}  // namespace
+}  // namespace autosp

@@ -1,0 +1,84 @@
+#include <autosp/analysis/memory_profile.h>
+#include <autosp/ir/parser.h>
+
+#include <gtest/gtest.h>
+
+namespace autosp {
+namespace {
+
+// f32[250] is 1000 bytes.
+constexpr std::string_view kChain = R"(
+graph @g(%x: f32[250], %t: f32[250] tangent) form=joint {
+  %a = aten.sin(%x) : f32[250]
+  %v = aten.view(%a, [25, 10]) : f32[25, 10]
+  %b = aten.cos(%v) : f32[25, 10]
+  %c = aten.exp(%b) : f32[25, 10]
+  %gc = aten.mul.Tensor(%t, %c) : f32[25, 10]
+  %gb = aten.mul.Tensor(%gc, %v) : f32[25, 10]
+  %gx = aten.mul.Tensor(%gb, %x) : f32[250]
+  return %c backward %gx
+})";
+
+struct Simulated {
+  Graph graph;
+  JointView view;
+  explicit Simulated(std::string_view text)
+      : graph(std::move(Parse(text, "test").value())), view(graph, {}, *FindDevice("cpu")) {}
+  int At(std::string_view name) const {
+    for (int i = 0; i < view.size(); ++i) {
+      if (view[i].node->name == name) return i;
+    }
+    return -1;
+  }
+  MemoryProfile Run(const std::vector<std::string_view>& keep, const std::vector<std::string_view>& recompute) const {
+    CheckpointChoice choice{std::vector<bool>(view.size(), false), std::vector<bool>(view.size(), false)};
+    for (const auto name : keep) choice.keep[At(name)] = true;
+    for (const auto name : recompute) choice.recompute[At(name)] = true;
+    return SimulateMemory(view, choice);
+  }
+};
+
+TEST(MemoryProfile, AViewCostsNothingAndItsBaseStays) {
+  const Simulated s(kChain);
+  EXPECT_EQ(s.view[s.At("v")].bytes, 0);
+  EXPECT_EQ(s.view[s.At("v")].storage, s.At("a"));
+  const MemoryProfile profile = s.Run({"a"}, {"v"});
+  EXPECT_EQ(profile.kept, 1000);          // c is returned by the forward and costs nothing more.
+  EXPECT_EQ(profile.forward_peak, 3000);  // a, b, c
+  // c stays; gc, then gb beside a; a goes after gb; gx.
+  EXPECT_EQ(profile.backward_peak, 4000);  // a, c, gc, gb
+  EXPECT_EQ(profile.live.back(), 2000);    // c, gx
+  EXPECT_EQ(profile.at->name, "gb");
+}
+
+TEST(MemoryProfile, RecomputationRunsJustBeforeItsFirstReader) {
+  const Simulated s(kChain);
+  const MemoryProfile profile = s.Run({"c"}, {"a", "v"});
+  EXPECT_EQ(profile.kept, 0);
+  std::vector<std::string> names;
+  for (std::size_t i = profile.backward_begin; i < profile.order.size(); ++i) {
+    names.push_back(s.view[profile.order[i]].node->name);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"gc", "a", "v", "gb", "gx"}));
+  EXPECT_EQ(profile.forward_peak, 2000);  // a and b, b and c beside what is freed after each
+}
+
+constexpr std::string_view kTuple = R"(
+graph @g(%x: f32[250], %t: f32[250] tangent) form=joint {
+  %pair = aten.topk(%x, 250) : (f32[250], i64[250])
+  %a = builtin.getitem(%pair, 0) : f32[250]
+  %i = builtin.getitem(%pair, 1) : i64[250]
+  %g = aten.gather(%t, 0, %i) : f32[250]
+  return %a backward %g
+})";
+
+TEST(MemoryProfile, AnElementOfATupleOwnsItsMemory) {
+  const Simulated s(kTuple);
+  const MemoryProfile profile = s.Run({"i"}, {});
+  EXPECT_EQ(profile.kept, 2000);
+  EXPECT_EQ(profile.forward_peak, 3000);
+  EXPECT_EQ(profile.backward_peak, 4000);
+}
+
+}  // namespace
+}  // namespace autosp
