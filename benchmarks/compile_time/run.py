@@ -48,12 +48,12 @@ def make_batch(length: int) -> dict[str, torch.Tensor]:
 def measure_passes(arguments: argparse.Namespace) -> list[dict]:
     """Capture, import, each pass and export of one graph; nothing is compiled."""
     import autosp
-    from autosp import collectives, options, plan  # noqa: F401  collectives registers the op that export looks up
+    from autosp import collectives, options, partition  # noqa: F401  collectives registers the op that export looks up
 
     rows: list[dict] = []
 
     def backend(gm, example_inputs):
-        made = plan.make_plan(gm, example_inputs, options.Options.read({}), arguments.sp_size)
+        made = partition.make_plan(gm, example_inputs, options.Options.read({}), arguments.sp_size)
         start = time.perf_counter()
         made.graph.export_fx({"sp": "0"})
         for row in made.timings:

@@ -11,6 +11,7 @@ _PUBLIC = {
     "Graph": "_core",
     "explain": "report",
     "import_fx": "_core",
+    "plan": "planner",
     "prepare_auto_sp_inputs": "inputs",
     "prepare_autosp_inputs": "inputs",
     "register_rule": "rules",

@@ -18,7 +18,7 @@ import torch
 from autosp import checkpoint, collectives, groups, inputs, private_torch  # noqa: F401  collectives registers the ops
 from autosp.errors import AutoSPError, make_error
 from autosp.options import Options
-from autosp.plan import Plan, make_plan, state_divisibility
+from autosp.partition import Plan, make_plan, state_divisibility
 
 log = logging.getLogger("autosp")
 

@@ -58,6 +58,7 @@ def planned(options: dict[str, Any], axis_size: int, report: Callable[[Plan, Any
     def apply(gm: torch.fx.GraphModule, _inputs: Any) -> torch.fx.GraphModule:
         from autosp import _core
 
+        private_torch.merge_equal_nodes(gm)
         graph = import_joint(gm, axis_size)
         plan = _core.plan_joint(graph, options)
         report(plan, graph)

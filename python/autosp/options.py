@@ -62,7 +62,7 @@ class Options:
     collectives: str = _choice(
         "auto", "functional", "fused",
         text="functional: views around PyTorch's functional collectives, which its compiler fuses and schedules; fused: one "
-        "autosp_rt op per exchange; auto: fused where all values are on the CPU",
+        "autosp_rt op per exchange; auto: fused where all values are on the CPU and the ops are built",
     )  # fmt: skip
     dump_dir: str | None = _row(
         None, "a folder", lambda v: v is None or isinstance(v, str), "write the graphs before and after the passes here"

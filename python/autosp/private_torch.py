@@ -279,3 +279,13 @@ def set_recompute_tag(node: torch.fx.Node, recompute: bool) -> None:
 
     node.meta["recompute"] = CheckpointPolicy.MUST_RECOMPUTE if recompute else CheckpointPolicy.MUST_SAVE
     node.meta["ac_graph_id"] = 0
+
+
+def merge_equal_nodes(gm: torch.fx.GraphModule) -> None:
+    """Common subexpressions of a joint graph become one node, as PyTorch's partitioner does before it decides: what is
+    planned must be what it partitions. Random and writing operations are left alone."""
+    from torch._functorch.compile_utils import fx_graph_cse
+
+    gm.graph.eliminate_dead_code()
+    gm.graph = fx_graph_cse(gm.graph)
+    gm.recompile()

@@ -14,7 +14,7 @@ import torch
 from autosp import inputs, private_torch
 from autosp.errors import make_error
 from autosp.options import Options
-from autosp.plan import Plan, evaluate_dim, make_plan
+from autosp.partition import Plan, evaluate_dim, make_plan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,8 @@ class Simulation {
       for (const int operand : view_[i].operands) needed[operand] = true;
     }
     for (int i = 0; i < view_.size(); ++i) {
-      if (needed[i] && !view_[i].forward && view_[i].node->is_call()) Schedule(i, done, runs);
+      // What does not depend on a tangent waits for its first reader, like recomputation.
+      if (needed[i] && !view_[i].forward && !view_[i].late && view_[i].node->is_call()) Schedule(i, done, runs);
     }
     for (const int output : view_.backward_outputs()) Schedule(output, done, runs);
   }
@@ -111,7 +112,7 @@ class Simulation {
     const int steps = static_cast<int>(profile_.order.size());
     std::vector<std::vector<int>> freed(static_cast<std::size_t>(steps));  // After which step.
     for (int i = 0; i < view_.size(); ++i) {
-      if (view_[i].storage != i || !view_[i].node->is_call()) continue;
+      if (view_[i].storage != i || (!view_[i].node->is_call() && !view_[i].node->tangent)) continue;
       if (last_forward[i] >= 0 && !kept[i] && !view_[i].returned) freed[last_forward[i]].push_back(i);
       if (last_backward[i] >= 0 && !stays[i] && !(view_[i].returned && view_[i].forward)) {
         freed[last_backward[i]].push_back(i);
@@ -120,6 +121,12 @@ class Simulation {
     std::vector<bool> alive(view_.size(), false);
     double live = 0;
     for (int step = 0; step < steps; ++step) {
+      // Autograd hands over all tangents at once.
+      for (int i = 0; step == begin && i < view_.size(); ++i) {
+        if (!view_[i].node->tangent || view_[i].storage != i || last_backward[i] < 0) continue;
+        live += view_[i].bytes;
+        alive[i] = true;
+      }
       for (const int i : Allocated(profile_.order[step])) {
         // An element of a tuple that nobody takes goes with the tuple.
         if (alive[i] || (step < begin ? last_forward : last_backward)[i] < 0) continue;

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from autosp import capture, rules
+from autosp import capture, rt, rules
 from autosp.errors import make_error
 from autosp.options import Options
+
+log = logging.getLogger("autosp")
 
 
 @dataclass
@@ -74,13 +77,22 @@ def _pass_options(options: Options, size: int) -> dict[str, Any]:
         "on_gather": options.on_gather,
         "outputs": options.outputs,
         "attention": options.attention,
-        "collectives": options.collectives,
+        "collectives": _collectives(options),
         "verify": options.verify,
         "rules": rules.text(),
     }
     if options.dump_dir is not None:
         given["reproducer_dir"] = options.dump_dir
     return given
+
+
+def _collectives(options: Options) -> str:
+    """"auto" takes the fused operations only where they are built for this torch. Ranks that differ in that are told when
+    they compare their plans."""
+    if options.collectives == "auto" and not rt.library_path().exists():
+        log.info("functional collectives: the autosp_rt ops are not built for torch %s", torch.__version__)
+        return "functional"
+    return options.collectives
 
 
 def state_divisibility(graph: Any, example_inputs: list) -> None:
