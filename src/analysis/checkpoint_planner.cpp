@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kSpread = 1e-3;   // How much dearer the last node's second is than the first's.
 constexpr double kLargest = 1e15;  // No finite capacity is larger: their sum stays below kInfinite.
-constexpr int kGridSteps = 72, kBisections = 14;
+constexpr int kGridSteps = 36, kBisections = 15;
 constexpr double kFirstExponent = 18;  // mu = 2^18 ... 2^54 bytes per second of recomputation.
 
 // What the structure of a policy demands beyond costs.
@@ -20,7 +20,7 @@ enum class Base : std::uint8_t { kFree, kLayerInputs, kNone, kFull, kSac };
 
 class CutFamily {
  public:
-  CutFamily(const JointView& view, Base base) : view_(view), base_(base), network_(2) {
+  CutFamily(const JointView& view, Base base) : view_(&view), base_(base), network_(2) {
     in_.assign(view.size(), -1);
     out_.assign(view.size(), -1);
     recompute_edge_.assign(view.size(), -1);
@@ -33,17 +33,17 @@ class CutFamily {
     for (int i = 0; i < view.size(); ++i) Connect(i);
   }
 
-  double MuAt(double step) const { return std::exp2(kFirstExponent + step / 2); }
+  double MuAt(double step) const { return std::exp2(kFirstExponent + step); }
 
   // Steps must grow from call to call. Nothing when the values cannot be had at all.
   std::optional<CheckpointChoice> At(double step) {
-    for (int i = 0; i < view_.size(); ++i) {
+    for (int i = 0; i < view_->size(); ++i) {
       if (recompute_edge_[i] >= 0) network_.RaiseCapacity(recompute_edge_[i], Price(i, step));
     }
     if (network_.Solve(kSource, kSink) >= MaxFlow::kInfinite / 2) return std::nullopt;
     const std::vector<bool> sink_side = network_.SinkSide(kSink);
-    CheckpointChoice choice{std::vector<bool>(view_.size(), false), std::vector<bool>(view_.size(), false)};
-    for (int i = 0; i < view_.size(); ++i) {
+    CheckpointChoice choice{std::vector<bool>(view_->size(), false), std::vector<bool>(view_->size(), false)};
+    for (int i = 0; i < view_->size(); ++i) {
       if (in_[i] < 0 || !sink_side[out_[i]]) continue;
       (sink_side[in_[i]] ? choice.recompute : choice.keep)[i] = true;
     }
@@ -53,40 +53,40 @@ class CutFamily {
  private:
   static constexpr int kSource = 0, kSink = 1;
 
-  bool InRegion(int i) const { return view_[i].region >= 0; }
+  bool InRegion(int i) const { return (*view_)[i].region >= 0; }
 
   bool IsForced(int i) const {
-    const JointValue& value = view_[i];
+    const JointValue& value = (*view_)[i];
     if (!value.can_keep) return false;
     // An element of attention's tuple stands for the tuple.
     const Node& node = *value.node;
     const Node* producer = node.op == "builtin.getitem" ? node.args[0].node() : &node;
     if (base_ == Base::kSac && IsAttention(*producer) && InRegion(i)) return true;
-    return base_ != Base::kFree && base_ != Base::kNone && (InRegion(i) ? view_.LeavesRegion(i) : EntersRegion(i));
+    return base_ != Base::kFree && base_ != Base::kNone && (InRegion(i) ? view_->LeavesRegion(i) : EntersRegion(i));
   }
 
-  bool EntersRegion(int i) const { return view_.LeavesRegion(i); }
+  bool EntersRegion(int i) const { return view_->LeavesRegion(i); }
 
   bool MayKeep(int i) const {
-    if (!view_[i].can_keep) return false;
+    if (!(*view_)[i].can_keep) return false;
     if ((base_ != Base::kFull && base_ != Base::kSac) || !InRegion(i)) return true;
     return IsForced(i) || !CanRecompute(i);
   }
 
   bool CanRecompute(int i) const {
-    if (!view_[i].can_recompute) return false;
+    if (!(*view_)[i].can_recompute) return false;
     // Outside of blocks, and without blocks, checkpointing by layers computes nothing again that takes time.
     const bool only_free = base_ == Base::kNone || ((base_ == Base::kFull || base_ == Base::kSac) && !InRegion(i));
-    return !only_free || view_[i].seconds == 0;
+    return !only_free || (*view_)[i].seconds == 0;
   }
 
   MaxFlow::Capacity Price(int i, double step) const {
-    const double spread = 1 + kSpread * i / std::max(1, view_.size());
-    return static_cast<MaxFlow::Capacity>(std::min(kLargest, MuAt(step) * view_[i].seconds * spread));
+    const double spread = 1 + kSpread * i / std::max(1, view_->size());
+    return static_cast<MaxFlow::Capacity>(std::min(kLargest, MuAt(step) * (*view_)[i].seconds * spread));
   }
 
   void Connect(int i) {
-    const JointValue& value = view_[i];
+    const JointValue& value = (*view_)[i];
     for (const int operand : value.operands) {
       if (out_[operand] < 0) continue;
       if (in_[i] >= 0) network_.AddEdge(out_[operand], in_[i], MaxFlow::kInfinite);
@@ -103,8 +103,8 @@ class CutFamily {
     }
   }
 
-  const JointView& view_;
-  const Base base_;
+  const JointView* view_;
+  Base base_;
   MaxFlow network_;
   std::vector<int> in_, out_, recompute_edge_;
 };
@@ -159,15 +159,25 @@ class Planner {
     if (found + 1 == static_cast<int>(grid.size())) return best;
     // Equal plans have one entry, at their last step: the change lies in the step that follows.
     double low = grid[found].first, high = low + 1;
+    CheckpointChoice above = grid[found + 1].second.choice;
+    CutFamily at_low(view_, base);  // Its flow is where each larger step goes on from.
+    at_low.At(low);
     for (int i = 0; i < kBisections; ++i) {
       const double middle = (low + high) / 2;
-      std::optional<CheckpointChoice> choice = CutFamily(view_, base).At(middle);
-      CheckpointPlan plan = Finish(std::move(*choice));
-      if (plan.memory.peak <= budget) {
+      CutFamily family = at_low;
+      CheckpointChoice choice = *family.At(middle);
+      const bool as_low = choice == best.choice;
+      if (!as_low && choice == above) {
+        high = middle;
+        continue;
+      }
+      if (CheckpointPlan plan = as_low ? best : Finish(choice); plan.memory.peak <= budget) {
         best = std::move(plan);
         low = middle;
+        at_low = std::move(family);
       } else {
         high = middle;
+        above = std::move(choice);
       }
     }
     return best;

@@ -9,6 +9,7 @@ namespace autosp {
 // What backward keeps and what it computes again, by index into a JointView; neither: backward does not need it.
 struct CheckpointChoice {
   std::vector<bool> keep, recompute;
+  bool operator==(const CheckpointChoice&) const = default;
 };
 
 // Bytes that are alive during a training step, besides the inputs (parameters, batch).
