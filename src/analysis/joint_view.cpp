@@ -84,6 +84,7 @@ void JointView::AddNode(const Graph& graph, const Node& node, const SymbolValues
   // A tuple of views passes its operand's memory on to the elements; any other tuple has none of its own.
   if (node.type.kind == Type::Kind::kTuple && view) value.storage = values_[value.operands.front()].storage;
   if (value.storage == index) value.bytes = Bytes(node.type, values);
+  value.workspace = Workspace(node, values);
   value.seconds = Seconds(node, values, device, graph.axis_size());
   // Random numbers are drawn once, whatever the user demands: keeping them gives the same gradients.
   const bool random = DrawsRandomNumbers(node);

@@ -134,9 +134,10 @@ class Simulation {
         alive[i] = true;
       }
       double& peak = step < begin ? profile_.forward_peak : profile_.backward_peak;
-      peak = std::max(peak, live);
-      if (live > profile_.peak) {
-        profile_.peak = live;
+      const double held = live + view_[profile_.order[step]].workspace;
+      peak = std::max(peak, held);
+      if (held > profile_.peak) {
+        profile_.peak = held;
         profile_.at = view_[profile_.order[step]].node;
       }
       for (const int i : freed[step]) {

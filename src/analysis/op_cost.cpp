@@ -128,6 +128,20 @@ double Flops(const Node& node, const SymbolValues& values) {
   return 0;
 }
 
+double Workspace(const Node& node, const SymbolValues& values) {
+  const std::string_view name = BaseName(node);
+  if (!name.starts_with("aten._scaled_dot_product_flash_attention_for_cpu")) return 0;
+  const bool backward = name.ends_with("_backward");
+  const Type* query = OperandType(node, backward ? 1 : 0);
+  const Type* key = OperandType(node, backward ? 2 : 1);
+  if (query == nullptr || key == nullptr) return 0;
+  const double length = SizeOf(*query, -2, values);
+  const double rows = std::min(length, length >= 768 ? 256.0 : length >= 192 ? 64.0 : 32.0);
+  const double columns = std::min(SizeOf(*key, -2, values), 512.0);
+  const double forward_elements = rows * columns + 2 * rows + rows * SizeOf(*query, -1, values);
+  return 4 * (backward ? 2 * rows * columns : forward_elements);
+}
+
 double Seconds(const Node& node, const SymbolValues& values, const DeviceModel& device, std::int64_t ranks) {
   if (!node.is_call() || IsView(node) || node.op == "builtin.getitem") return 0;
   if (!node.type.is_tensor() && node.type.elements.empty()) return 0;

@@ -25,6 +25,11 @@ double Bytes(const Type& type, const SymbolValues& values);
 // causal); everything else is bound by memory.
 double Flops(const Node& node, const SymbolValues& values);
 
+// Bytes that a kernel holds while it runs, besides its operands and results. Known of CPU flash attention: per thread a
+// block of scores, forward q*k + 2q + q*d and backward 2q*k elements in f32 with q = 256, 64 or 32 rows (from 768, from
+// 192, else) and k = 512 columns at most (ATen/native/cpu/FlashAttentionKernel.cpp).
+double Workspace(const Node& node, const SymbolValues& values);
+
 // Seconds on a roofline: max(flops / rate, bytes read and written / bandwidth) + launch; a collective sends
 // bytes * (P-1)/P over its link instead (an all_reduce twice that). Views and integers take none.
 double Seconds(const Node& node, const SymbolValues& values, const DeviceModel& device, std::int64_t ranks);
