@@ -30,7 +30,7 @@ def autosp(gm: torch.fx.GraphModule, example_inputs: list, *, options: dict | No
     with private_torch.exceptions_unwrapped():
         settings = Options.read({**(options or {}), **kwargs})
         compiler = torch._dynamo.lookup_backend(settings.inner_backend)
-        inner = _planned(compiler, settings, 1)
+        inner = _planned(compiler, settings, None)
         why = _why_unsharded(settings, example_inputs)
         if why:
             log.info("graph of %d nodes is compiled unsharded: %s", len(gm.graph.nodes), why)
@@ -40,34 +40,39 @@ def autosp(gm: torch.fx.GraphModule, example_inputs: list, *, options: dict | No
             log.info("graph of %d nodes is compiled unsharded: one rank per group", len(gm.graph.nodes))
             return inner(gm, example_inputs)
         module = _partition(gm, example_inputs, settings, group)
-        compiled = _planned(compiler, settings, group.size)(module, example_inputs)
+        compiled = _planned(compiler, settings, group)(module, example_inputs)
         return _with_batch_check(compiled, _compared_inputs(module, example_inputs), group, settings.deadline_s)
 
 
 private_torch.mark_backend(autosp)
 
 
-def _planned(inner: Callable, settings: Options, size: int) -> Callable:
-    """`inner`, with AutoSP's checkpoint plan for what it compiles."""
+def _planned(inner: Callable, settings: Options, group: groups.Group | None) -> Callable:
+    """`inner`, with AutoSP's checkpoint plan for what it compiles; the ranks of a group must plan alike."""
     if settings.checkpoint == "none":
         return inner
     budget = "" if settings.memory_budget is None else str(settings.memory_budget)
     options = {"checkpoint": settings.checkpoint, "memory_budget": budget, "device": settings.device}
 
+    def report(plan: dict, graph: Any) -> None:
+        if settings.dump_dir is not None:
+            numbers = {name: value for name, value in plan.items() if name not in ("keep", "recompute")}
+            texts = {"aspir": graph.print(), "plan.json": json.dumps(numbers, indent=1) + "\n"}
+            _write(settings.dump_dir, "joint", texts)
+        if group is not None:
+            # Collectives that are computed again on one rank only would hang.
+            _require_same(group, "checkpoint plan", "\n".join(f"{k} {plan[k]}" for k in ("keep", "recompute")), settings)
+
     def compile_planned(gm: torch.fx.GraphModule, example_inputs: list) -> Callable:
-        with checkpoint.planned(options, size, _dump_plan(settings.dump_dir)):
-            return inner(gm, example_inputs)
+        try:
+            with checkpoint.planned(options, 1 if group is None else group.size, report):
+                return inner(gm, example_inputs)
+        except AutoSPError as error:
+            if group is not None:
+                groups.post_failure(group, "checkpoint plan", str(error))
+            raise
 
     return compile_planned
-
-
-def _dump_plan(folder: str | None) -> Callable[[dict, Any], None]:
-    def dump(plan: dict, graph: Any) -> None:
-        if folder is not None:
-            numbers = {name: value for name, value in plan.items() if name not in ("keep", "recompute")}
-            _write(folder, "joint", {"aspir": graph.print(), "plan.json": json.dumps(numbers, indent=1) + "\n"})
-
-    return dump
 
 
 def _why_unsharded(settings: Options, example_inputs: list) -> str:
@@ -97,7 +102,12 @@ def _partition(gm, example_inputs, settings: Options, group: groups.Group) -> to
         level = logging.WARNING if remark["warning"] else logging.DEBUG
         place = f" ({remark['file']}:{remark['line']})" if remark["line"] else ""
         log.log(level, "%s: %s: %s%s", remark["pass"], remark["value"], remark["text"], place)
-    difference = groups.compare(group, "plan", plan.graph.print(locations=False), settings.deadline_s)
+    _require_same(group, "plan", plan.graph.print(locations=False), settings)
+    return module
+
+
+def _require_same(group: groups.Group, kind: str, text: str, settings: Options) -> None:
+    difference = groups.compare(group, kind, text, settings.deadline_s)
     if difference is not None:
         raise make_error(
             "kPlanDiffers",
@@ -107,7 +117,6 @@ def _partition(gm, example_inputs, settings: Options, group: groups.Group) -> to
                 f"rank {difference.rank}: {difference.theirs}",
             ],
         )
-    return module
 
 
 def _require_tagged_input(gm: torch.fx.GraphModule) -> None:

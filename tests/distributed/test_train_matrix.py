@@ -14,6 +14,7 @@ BENCHMARK = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "autosp
 BASE = {
     "model": "tiny", "num_layers": 1, "seed": 0, "dtype": "f64", "steps": 1, "lengths": [64], "batch_size": 2, "dp": 1,
     "mask": "full", "text": None, "tokenizer": None, "changes": {}, "collectives": "auto",
+    "checkpoint": {},
 }  # fmt: skip
 LOSS, GRADIENT = 1e-12, 1e-11
 # Name: (numbers of ranks, changes of BASE).
@@ -42,12 +43,18 @@ CASES = {
     "functional collectives, accumulation over lengths": (
         (2,), {"collectives": "functional", "lengths": [64, 48, 63, 41]}
     ),
+    "full checkpoints": ((2,), {"num_layers": 2, "mask": "prompt", "checkpoint": {"checkpoint": "full"}}),
+    "sac, length 63": ((2, 4), {"num_layers": 2, "lengths": [63], "checkpoint": {"checkpoint": "sac"}}),
+    "sac, functional collectives": (
+        (2,), {"num_layers": 2, "collectives": "functional", "checkpoint": {"checkpoint": "sac"}}
+    ),
+    "tight budget": ((2,), {"num_layers": 2, "checkpoint": {"checkpoint": "auto", "memory_budget": 0.1}}),
     "two layers": ((2,), {"num_layers": 2, "mask": "prompt"}),
     "eager attention": ((2,), {"attention": "eager"}),
     "hand-written": ((2, 4), {"model": "hand-written"}),
     "hand-written, length 63": ((2,), {"model": "hand-written", "lengths": [63], "mask": "prompt"}),
 }
-QUICK = ("length 63", "functional collectives, length 41")  # at P=2
+QUICK = ("length 63", "sac, length 63", "functional collectives, length 41")  # at P=2
 
 
 # Ranks
@@ -155,7 +162,7 @@ def _run_case(spec):
 
     options = {
         "sequence_parallel_size": dist.get_world_size(), "inner_backend": "aot_eager", "deadline_s": 60.0,
-        "collectives": spec["collectives"],
+        "collectives": spec["collectives"], **spec["checkpoint"],
     }  # fmt: skip
     try:
         found, found_gradients = _step(torch.compile(model, backend="autosp", options=options), model, batches, tag)
