@@ -17,7 +17,7 @@ import torch
 
 from autosp import checkpoint, collectives, groups, inputs, private_torch  # noqa: F401  collectives registers the ops
 from autosp.errors import AutoSPError, make_error
-from autosp.options import Options
+from autosp.options import Options, checkpoint_options
 from autosp.partition import Plan, make_plan, state_divisibility
 
 log = logging.getLogger("autosp")
@@ -51,8 +51,7 @@ def _planned(inner: Callable, settings: Options, group: groups.Group | None) -> 
     """`inner`, with AutoSP's checkpoint plan for what it compiles; the ranks of a group must plan alike."""
     if settings.checkpoint == "none":
         return inner
-    budget = "" if settings.memory_budget is None else str(settings.memory_budget)
-    options = {"checkpoint": settings.checkpoint, "memory_budget": budget, "device": settings.device}
+    options = checkpoint_options(settings)
 
     def report(plan: dict, graph: Any) -> None:
         if settings.dump_dir is not None:

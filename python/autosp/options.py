@@ -106,3 +106,9 @@ def _check(name: str, value: Any, metadata: Any) -> None:
     if metadata["check"](value):
         return
     raise make_error("kBadOption", f'option "{name}" is {value!r}; allowed: {metadata["allowed"]}')
+
+
+def checkpoint_options(settings: Options) -> dict[str, str]:
+    """What the planner is told, as options of the passes."""
+    budget = "" if settings.memory_budget is None else str(settings.memory_budget)
+    return {"checkpoint": settings.checkpoint, "memory_budget": budget, "device": settings.device}

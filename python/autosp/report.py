@@ -13,7 +13,7 @@ import torch
 
 from autosp import inputs, private_torch
 from autosp.errors import make_error
-from autosp.options import Options
+from autosp.options import Options, checkpoint_options
 from autosp.partition import Plan, evaluate_dim, make_plan
 
 
@@ -39,12 +39,15 @@ class Report:
     timings: list[dict[str, Any]]
     plan_hash: str
     graph: str  # the partitioned graph in text form
+    checkpoint: dict[str, Any] | None = None  # with the option checkpoint: predicted bytes, what backward keeps
 
     def __str__(self) -> str:
         lines = [f"sequence_parallel_size {self.sequence_parallel_size}, plan {self.plan_hash}", "", "collectives:"]
         lines += [f"  {c.op:<40} {_amount(c.sent_bytes):>10}  {c.type}  {_place(c)}".rstrip() for c in self.collectives]
         total = sum(c.sent_bytes for c in self.collectives)
         lines += [f"  {len(self.collectives)} in the forward pass, {_amount(total)} sent by each rank"]
+        if self.checkpoint is not None:
+            lines += ["", *_checkpoint_lines(self.checkpoint)]
         lines += ["", "decisions:"]
         lines += [f"  {row['pass']}: {row['value']}: {row['text']}" for row in self.remarks]
         lines += ["", "time:"]
@@ -93,7 +96,32 @@ def explain(model: torch.nn.Module, batch: Mapping[str, Any], *, sequence_parall
         plan.timings,
         plan.plan_hash,
         plan.graph.print(),
+        None if settings.checkpoint == "none" else _checkpoint(model, batch, settings),
     )
+
+
+def _checkpoint(model: torch.nn.Module, batch: Mapping[str, Any], settings: Options) -> dict[str, Any]:
+    from autosp.planner import joint_planner
+
+    torch._dynamo.reset()  # The model was compiled up to the passes only.
+    planner = joint_planner(model, batch, sequence_parallel_size=settings.sequence_parallel_size)
+    numbers = planner.plan(checkpoint_options(settings))
+    nodes = {node["origin"]: node for node in planner.graph.nodes_summary()}
+    kept = [nodes[origin] for origin in numbers.pop("keep")]
+    numbers["computed_again"] = len(numbers.pop("recompute"))
+    numbers["policy"] = settings.checkpoint
+    numbers["kept"] = [{key: node[key] for key in ("name", "type", "module", "file", "line")} for node in kept]
+    return numbers
+
+
+def _checkpoint_lines(checkpoint: Mapping[str, Any]) -> list[str]:
+    share = 100 * checkpoint["recompute_seconds"] / max(checkpoint["step_seconds"], 1e-30)
+    lines = [
+        f"checkpoint {checkpoint['policy']}: predicted peak {_amount(round(checkpoint['peak_bytes']))} per rank at "
+        f"%{checkpoint['peak_at']}, kept {_amount(round(checkpoint['kept_bytes']))}, {checkpoint['computed_again']} values "
+        f"computed again ({share:.1f} % of the step); backward keeps:"
+    ]
+    return lines + [f"  %{v['name']:<32} {v['type']:<32} {v['module']}".rstrip() for v in checkpoint["kept"]]
 
 
 # What one rank sends, in units of the result's bytes: f(P). The result of a reduce-scatter is one P-th of its operand.

@@ -72,3 +72,12 @@ def test_gathers_are_warnings_when_asked_for(on_gather, warned):
     done = _core.run_passes(_core.Graph.parse(MIXER), "autosp", {"sequence_parallel_size": 2, "on_gather": on_gather})
     warnings = [remark for remark in done["remarks"] if remark["warning"]]
     assert len(warnings) == warned and all("gathering it sends" in remark["text"] for remark in warnings)
+
+
+def test_a_checkpoint_plan_is_explained():
+    torch._dynamo.reset()
+    report = autosp.explain(tiny_llama(2), token_batch(2, 32), sequence_parallel_size=2, checkpoint="full")
+    handed_on = [value for value in report.checkpoint["kept"] if value["module"] in ("model.layers.0", "model.layers.1")]
+    assert len(handed_on) == 2 and report.checkpoint["regions"] == 2
+    assert "checkpoint full: predicted peak" in str(report) and handed_on[0]["name"] in str(report)
+    assert json.loads(report.json())["checkpoint"]["computed_again"] > 50
