@@ -107,7 +107,7 @@ def disagree():
     answers["batch"] = failure(lambda: compiled(model())(*batch(seed=rank)))
     answers["untagged"] = failure(lambda: compiled(model())(*(t.clone() for t in batch())))
     answers["world"] = failure(lambda: compiled(model(), sequence_parallel_size=3)(*batch()))
-    answers["option"] = failure(lambda: compiled(model(), checkpoint="sac")(*batch()))
+    answers["option"] = failure(lambda: compiled(model(), checkpoint="most")(*batch()))
     answers["group"] = failure(lambda: compiled(model(), group="nobody")(*batch()))
     answers["plan"] = failure(lambda: compiled(model(doubled=rank == 1))(*batch()))
     # One rank refuses: the other hears of it at once, not after its deadline.
@@ -186,7 +186,7 @@ def disagreements():
         ("batch", "ASP0303", 'input "l_ids_" differs between rank'),
         ("untagged", "ASP0101", "none of the inputs of a training graph"),
         ("world", "ASP0301", "world size 2 is not a multiple of sequence_parallel_size 3"),
-        ("option", "ASP0306", "not available in this version"),
+        ("option", "ASP0306", "option \"checkpoint\" is 'most'"),
         ("group", "ASP0306", 'there is no process group "nobody"'),
         ("plan", "ASP0304", "planned different programs"),
     ],

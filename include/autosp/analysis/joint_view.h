@@ -20,7 +20,7 @@ struct JointValue {
   int storage = -1;
   double bytes = 0;  // Of its own memory; 0 for a view.
   double seconds = 0;
-  double workspace = 0;  // Bytes held while it runs.
+  double workspace = 0;        // Bytes held while it runs.
   bool can_keep = false;       // A tensor with memory of its own.
   bool can_recompute = false;  // Gives the same result a second time.
   int region = -1;             // The repeated block (layer) it belongs to, numbered in program order; -1: none.
