@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <ranges>
 
 namespace autosp {
 namespace {
@@ -24,7 +23,8 @@ class SliceHoisting {
 
   bool Run() {
     bool changed = false;
-    for (const auto& node : std::ranges::reverse_view(graph_.nodes())) changed = Visit(*node) || changed;
+    const auto& nodes = graph_.nodes();
+    for (auto node = nodes.rbegin(); node != nodes.rend(); ++node) changed = Visit(**node) || changed;
     return changed;
   }
 
