@@ -217,39 +217,39 @@ def measure_step(arguments: argparse.Namespace) -> list[dict]:
 
     batch = shapes.make_batch(arguments.model, arguments.seq_length)
     model = shapes.make_model(arguments.model)
+    # A copy each: one compiled model must not be served what was compiled for another.
     variants = {}
     for policy in ("full", "sac", "auto 0.5"):
+        own = copy.deepcopy(model)
         settings = {"sequence_parallel_size": 1, "inner_backend": "aot_eager", **POLICIES[policy]}
-        variants[f"autosp {policy}"] = (torch.compile(model, backend="autosp", options=settings), {})
-    checkpointed = copy.deepcopy(model)
-    checkpointed.gradient_checkpointing_enable({"use_reentrant": False})
-    checkpointed.train()
-    variants["torch.utils.checkpoint"] = (torch.compile(checkpointed, backend="aot_eager"), {"model": checkpointed})
+        variants[f"autosp {policy}"] = (torch.compile(own, backend="autosp", options=settings), own, 1.0)
+    own = copy.deepcopy(model)
+    own.gradient_checkpointing_enable({"use_reentrant": False})
+    variants["torch.utils.checkpoint"] = (torch.compile(own, backend="aot_eager"), own, 1.0)
     for budget in (0.2, 0.5):
-        variants[f"torch budget {budget}"] = (torch.compile(model, backend="aot_eager"), {"budget": budget})
+        own = copy.deepcopy(model)
+        variants[f"torch budget {budget}"] = (torch.compile(own, backend="aot_eager"), own, budget)
+    for forward, own, budget in variants.values():
+        with torch._functorch.config.patch(activation_memory_budget=budget):
+            step(forward, own, batch)
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     peaks: dict[str, int] = {}
-    for repetition in range(arguments.repetitions + 1):
-        names = list(variants) if repetition % 2 else list(reversed(variants))
-        for name in names:
-            forward, extra = variants[name]
-            owner = extra.get("model", model)
-            with torch._functorch.config.patch(activation_memory_budget=extra.get("budget", 1.0)):
-                if repetition == 0:
-                    torch._dynamo.reset()
-                    step(forward, owner, batch)
-                owner.zero_grad(set_to_none=True)
-                gc.collect()
-                with memory.PeakMemory("cpu") as meter:
-                    start = time.perf_counter()
-                    step(forward, owner, batch)
-                    seconds[name].append(time.perf_counter() - start)
-                    peaks[name] = meter.peak_bytes
-    base = statistics.median(seconds["torch.utils.checkpoint"][1:])
+    for repetition in range(arguments.repetitions):
+        for name in list(variants) if repetition % 2 else list(reversed(variants)):
+            forward, own, budget = variants[name]
+            own.zero_grad(set_to_none=True)
+            gc.collect()
+            # The setting is guarded: another value here would compile again.
+            with torch._functorch.config.patch(activation_memory_budget=budget), memory.PeakMemory("cpu") as meter:
+                start = time.perf_counter()
+                step(forward, own, batch)
+                seconds[name].append(time.perf_counter() - start)
+                peaks[name] = meter.peak_bytes
+    base = statistics.median(seconds["torch.utils.checkpoint"])
     return [
         {
-            "variant": name, "peak MiB": peaks[name] / 2**20, "step s": statistics.median(times[1:]),
-            "ratio to torch.utils.checkpoint": statistics.median(times[1:]) / base,
+            "variant": name, "peak MiB": peaks[name] / 2**20, "step s": statistics.median(times),
+            "ratio to torch.utils.checkpoint": statistics.median(times) / base,
         }
         for name, times in seconds.items()
     ]  # fmt: skip

@@ -62,10 +62,8 @@ class CutFamily {
     const Node& node = *value.node;
     const Node* producer = node.op == "builtin.getitem" ? node.args[0].node() : &node;
     if (base_ == Base::kSac && IsAttention(*producer) && InRegion(i)) return true;
-    return base_ != Base::kFree && base_ != Base::kNone && (InRegion(i) ? view_->LeavesRegion(i) : EntersRegion(i));
+    return base_ != Base::kFree && base_ != Base::kNone && view_->LeavesRegion(i);
   }
-
-  bool EntersRegion(int i) const { return view_->LeavesRegion(i); }
 
   bool MayKeep(int i) const {
     if (!(*view_)[i].can_keep) return false;
