@@ -1,5 +1,6 @@
 #include "plan_activation_checkpoints.h"
 
+#include <autosp/analysis/longest_sequence.h>
 #include <autosp/ir/printer.h>
 #include <autosp/pass/problem.h>
 
@@ -67,7 +68,9 @@ class PlanActivationCheckpointsPass : public Pass {
   Expected<bool> Run(Graph& graph, PassContext& context) const override {
     AUTOSP_ASSIGN_OR_RETURN(const PlannerOptions options, ReadPlannerOptions(graph, context.options));
     const JointView view(graph, options.values, options.device);
-    AUTOSP_ASSIGN_OR_RETURN(const CheckpointPlan plan, PlanCheckpoints(view, options));
+    const Expected<CheckpointPlan> planned = PlanCheckpoints(view, options);
+    if (!planned.ok()) return WithLongestThatFits(planned.status(), graph, options);
+    const CheckpointPlan& plan = *planned;
     for (int i = 0; i < view.size(); ++i) const_cast<Node*>(view[i].node)->recompute = plan.choice.recompute[i];
     Report(view, plan, graph, context);
     graph.set_form(Form::kPlanned);

@@ -58,7 +58,9 @@ def autosp(spec: dict, device):
         return dict(zip(names, library.prepare_auto_sp_inputs(*(batch[name] for name in names))))
 
     model = models.build(spec).to(device)
-    options = {"inner_backend": spec["inner_backend"]}
+    options = {"inner_backend": spec["inner_backend"], "checkpoint": spec["checkpoint"]}
+    if spec["memory_budget"]:
+        options["memory_budget"] = spec["memory_budget"]
     if spec["engine"] == "deepspeed":
         import autosp.deepspeed  # noqa: F401
 

@@ -97,7 +97,7 @@ class Screen:
     def row(self, widths, event: dict, rank: int, tokens: int) -> None:
         cells = (
             str(event["step"] + 1), str(rank), f"{sum(event['losses']) / len(event['losses']):.8f}",
-            f"{event['seconds']:.3f}", f"{tokens / event['seconds']:.0f}", f"{event['peak'] / 2**20:.0f}",
+            f"{event['seconds']:.3f}", f"{tokens / event['seconds']:.0f}", f"{event['peak'] / 2**20:.1f}",
         )
         self.console.print(" ".join(cell.rjust(width) for cell, width in zip(cells, widths)))
 

@@ -10,8 +10,8 @@ examples:
   the hand-written baseline, and DeepSpeed's own pass:
     run_autosp.sh --compile eager --sp-size 4
     run_autosp.sh --compile builtin --sp-size 2 --mask prompt
-  a real model at long context on GPUs:
-    run_autosp.sh --model Llama-3.2-1B --dtype bf16 --seq-length 65536 --sp-size 8 --no-compare
+  a real model at long context on GPUs, what attention returned kept, the rest of a layer computed again:
+    run_autosp.sh --model Llama-3.2-1B --dtype bf16 --seq-length 65536 --sp-size 8 --checkpoint sac --no-compare
 
 exit status: 0 the losses agree, 1 they do not or a rank failed, 2 wrong usage.
 """
@@ -79,6 +79,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--lr", type=float, help="default: 1e-3 for adam, 1e-2 for sgd")
     add("--inner-backend", choices=("inductor", "aot_eager", "eager"),
         help="what compiles the graph after the pass (default: inductor; aot_eager with --deterministic on a CPU)")
+    add("--checkpoint", choices=("none", "full", "sac", "auto"), default="none",
+        help="autosp only: what backward computes again (docs/checkpointing.md; default: what the inner backend chooses)")
+    add("--memory-budget", metavar="BYTES", help="with --checkpoint auto: like 300000000, '20 GiB' or the fraction 0.5")
     add("--deterministic", action="store_true", help="deterministic kernels, one thread per rank")
     add("--seed", type=int, default=0)
     add("--cpu", action="store_true", help="stay on the CPU although GPUs are there")
@@ -103,6 +106,10 @@ def make_spec(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict
         spec["engine"], spec["zero_stage"] = "plain", 0
     if args.mode == "builtin" and args.engine == "plain":
         parser.error("--compile builtin is a part of DeepSpeed; use --engine deepspeed")
+    if args.checkpoint != "none" and args.mode != "autosp":
+        parser.error(f"--checkpoint belongs to --compile autosp, not to {args.mode}")
+    if (args.checkpoint == "auto") != (args.memory_budget is not None):
+        parser.error("--memory-budget belongs to --checkpoint auto, and only to it")
     if args.engine == "deepspeed" and args.dtype == "f64" and args.mode != "single":
         parser.error("DeepSpeed keeps no f64 weights; use --engine plain with --dtype f64")
     if args.engine == "plain" and args.zero_stage and args.mode != "single":

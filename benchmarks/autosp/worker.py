@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import resource
 import sys
 import time
 import traceback
@@ -23,15 +22,6 @@ class Events:
 
     def __call__(self, event: str, **fields) -> None:
         self.stream.write(json.dumps({"event": event, **fields}) + "\n")
-
-
-def peak_memory(device) -> int:
-    """Bytes: what the allocator held on a GPU, the resident set of the process on a CPU."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def choose_device(spec: dict, ranks: int) -> str:
@@ -59,9 +49,12 @@ def train(spec: dict, role: str, rank: int, events: Events) -> None:
     prepare_torch(spec)
     import data
     import modes
+    from autosp import memory
 
     reference = role == "reference"
     device = modes.initialize_process_group(spec) if not reference else torch.device(spec["device"])
+    # Around all, so that parameters and optimizer states count too.
+    meter = memory.PeakMemory(device).__enter__()
     mode = "single" if reference else spec["mode"]
     replicas = list(range(spec["dp"])) if mode == "single" else [rank // spec["sp"]]
     engine, prepare, finish = modes.MODES[mode](spec, device)
@@ -87,7 +80,7 @@ def train(spec: dict, role: str, rank: int, events: Events) -> None:
             engine.gradients()  # under ZeRO the ranks assemble a gradient together
         engine.step()
         values = [[float(loss) for loss in replica] for replica in losses]
-        events("step", step=step, seconds=time.perf_counter() - start, peak=peak_memory(device),
+        events("step", step=step, seconds=time.perf_counter() - start, peak=meter.peak_bytes,
                losses=[sum(replica) / len(replica) for replica in values], micro_losses=values)
 
 

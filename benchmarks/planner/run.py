@@ -7,8 +7,9 @@ examples:
     .venv/bin/python benchmarks/planner/run.py kept --model llama-3-8b
   planning time for a deep model, beside PyTorch's partitioner on the same joint graph:
     .venv/bin/python benchmarks/planner/run.py time --num-layers 80
-  step time at the memory that a policy needs, beside torch.utils.checkpoint on every layer and PyTorch's budget, both orders:
-    .venv/bin/python benchmarks/planner/run.py step --seq-length 2048
+  step time at equal memory: AutoSP plans for the measured peak of torch.utils.checkpoint on every layer and of PyTorch's
+  memory budgets, and runs beside each, both orders:
+    .venv/bin/python benchmarks/planner/run.py step --seq-length 8192
 
 --json FILE writes the same figures; --markdown prints the table as Markdown.
 """
@@ -16,6 +17,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import gc
 import json
@@ -150,6 +152,20 @@ def measure_time(arguments: argparse.Namespace) -> list[dict]:
     return rows
 
 
+@contextlib.contextmanager
+def deepspeed_heuristic():
+    """PyTorch's partitioner with the rules that DeepSpeed's own AutoSP pass puts into it; process-wide, hence undone."""
+    from deepspeed.compile.passes.long_context_checkpointing import register_long_context_checkpointing
+    from torch._functorch import partitioners
+
+    original = partitioners.solve_min_cut
+    register_long_context_checkpointing()
+    try:
+        yield
+    finally:
+        partitioners.solve_min_cut = original
+
+
 def measure_kept(arguments: argparse.Namespace) -> list[dict]:
     """Two depths; the difference is one layer."""
     from autosp import _core, checkpoint, private_torch
@@ -160,6 +176,9 @@ def measure_kept(arguments: argparse.Namespace) -> list[dict]:
     def see(joint):
         forward, _ = partitioned_by_torch(joint, forward_outputs_of(joint))
         kept.setdefault("PyTorch min-cut", []).append(_saved_by(forward, forward_outputs_of(joint), length))
+        with deepspeed_heuristic():
+            forward, _ = partitioned_by_torch(joint, forward_outputs_of(joint))
+        kept.setdefault("DeepSpeed built-in", []).append(_saved_by(forward, forward_outputs_of(joint), length))
         private_torch.merge_equal_nodes(joint)
         graph = checkpoint.import_joint(joint, 1)
         for policy, options in {"none": {"checkpoint": "none"}, **POLICIES}.items():
@@ -211,48 +230,64 @@ def _is_view(node: torch.fx.Node) -> bool:
     return node.op == "call_function" and name.startswith(views)
 
 
+class StepVariant:
+    """One way to train; `budget` is PyTorch's activation_memory_budget, which is guarded: another value compiles again."""
+
+    def __init__(self, model: torch.nn.Module, batch: dict, options: dict | None = None, budget: float = 1.0):
+        # A copy each: one compiled model must not be served what was compiled for another.
+        self.model, self.batch, self.budget = copy.deepcopy(model), batch, budget
+        self.seconds: list[float] = []
+        self.peak = 0
+        if options is None and budget == 1.0:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        settings = {"sequence_parallel_size": 1, "inner_backend": "aot_eager", **(options or {})}
+        named = {"backend": "aot_eager"} if options is None else {"backend": "autosp", "options": settings}
+        self.forward = torch.compile(self.model, **named)
+        self.run()  # compiles
+        self.run()
+        self.seconds.clear()
+
+    def run(self) -> None:
+        from autosp import memory
+
+        self.model.zero_grad(set_to_none=True)
+        gc.collect()
+        with (
+            torch._functorch.config.patch(activation_memory_budget=self.budget),
+            memory.PeakMemory("cpu") as meter,
+        ):
+            start = time.perf_counter()
+            step(self.forward, self.model, self.batch)
+            self.seconds.append(time.perf_counter() - start)
+            self.peak = meter.peak_bytes
+
+
 def measure_step(arguments: argparse.Namespace) -> list[dict]:
-    """Seconds and peak of a step: AutoSP's policies, torch.utils.checkpoint on every layer, PyTorch's memory budget."""
-    from autosp import memory
+    """Each of today's ways beside AutoSP's plan for the same measured peak."""
+    from autosp import AutoSPError
 
     batch = shapes.make_batch(arguments.model, arguments.seq_length)
     model = shapes.make_model(arguments.model)
-    # A copy each: one compiled model must not be served what was compiled for another.
-    variants = {}
-    for policy in ("full", "sac", "auto 0.5"):
-        own = copy.deepcopy(model)
-        settings = {"sequence_parallel_size": 1, "inner_backend": "aot_eager", **POLICIES[policy]}
-        variants[f"autosp {policy}"] = (torch.compile(own, backend="autosp", options=settings), own, 1.0)
-    own = copy.deepcopy(model)
-    own.gradient_checkpointing_enable({"use_reentrant": False})
-    variants["torch.utils.checkpoint"] = (torch.compile(own, backend="aot_eager"), own, 1.0)
-    for budget in (0.2, 0.5):
-        own = copy.deepcopy(model)
-        variants[f"torch budget {budget}"] = (torch.compile(own, backend="aot_eager"), own, budget)
-    for forward, own, budget in variants.values():
-        with torch._functorch.config.patch(activation_memory_budget=budget):
-            step(forward, own, batch)
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    peaks: dict[str, int] = {}
-    for repetition in range(arguments.repetitions):
-        for name in list(variants) if repetition % 2 else list(reversed(variants)):
-            forward, own, budget = variants[name]
-            own.zero_grad(set_to_none=True)
-            gc.collect()
-            # The setting is guarded: another value here would compile again.
-            with torch._functorch.config.patch(activation_memory_budget=budget), memory.PeakMemory("cpu") as meter:
-                start = time.perf_counter()
-                step(forward, own, batch)
-                seconds[name].append(time.perf_counter() - start)
-                peaks[name] = meter.peak_bytes
-    base = statistics.median(seconds["torch.utils.checkpoint"])
-    return [
-        {
-            "variant": name, "peak MiB": peaks[name] / 2**20, "step s": statistics.median(times),
-            "ratio to torch.utils.checkpoint": statistics.median(times) / base,
-        }
-        for name, times in seconds.items()
-    ]  # fmt: skip
+    ways = {"torch.utils.checkpoint": 1.0, **{f"torch budget {budget}": budget for budget in (0.1, 0.3, 0.5)}}
+    rows = []
+    for name, budget in ways.items():
+        torch._dynamo.reset()
+        today = StepVariant(model, batch, budget=budget)
+        try:
+            options = {"checkpoint": "auto", "memory_budget": today.peak}
+            planned = StepVariant(model, batch, options=options)
+        except AutoSPError as error:
+            raise SystemExit(f"{name}, {today.peak} bytes: {error}") from error
+        for repetition in range(arguments.repetitions):
+            for variant in (today, planned) if repetition % 2 else (planned, today):
+                variant.run()
+        base, ours = statistics.median(today.seconds), statistics.median(planned.seconds)
+        rows.append({
+            "against": name, "its peak MiB": today.peak / 2**20, "autosp peak MiB": planned.peak / 2**20,
+            "its step s": base, "autosp step s": ours, "ratio": ours / base,
+        })  # fmt: skip
+        print(f"{name}: {ours / base:.3f}", file=sys.stderr)
+    return rows
 
 
 def show(rows: list[dict], title: str, markdown: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from autosp import checkpoint, collectives, groups, inputs, private_torch  # noqa: F401  collectives registers the ops
+from autosp import checkpoint, collectives, device_speed, groups, inputs, private_torch  # noqa: F401  collectives registers the ops
 from autosp.errors import AutoSPError, make_error
 from autosp.options import Options, checkpoint_options
 from autosp.partition import Plan, make_plan, state_divisibility
@@ -51,7 +51,6 @@ def _planned(inner: Callable, settings: Options, group: groups.Group | None) -> 
     """`inner`, with AutoSP's checkpoint plan for what it compiles; the ranks of a group must plan alike."""
     if settings.checkpoint == "none":
         return inner
-    options = checkpoint_options(settings)
 
     def report(plan: dict, graph: Any) -> None:
         if settings.dump_dir is not None:
@@ -64,6 +63,8 @@ def _planned(inner: Callable, settings: Options, group: groups.Group | None) -> 
 
     def compile_planned(gm: torch.fx.GraphModule, example_inputs: list) -> Callable:
         try:
+            device = device_speed.resolve(settings.device, _device_of(example_inputs), group, settings.deadline_s)
+            options = checkpoint_options(settings, device)
             with checkpoint.planned(options, 1 if group is None else group.size, report):
                 return inner(gm, example_inputs)
         except AutoSPError as error:
@@ -72,6 +73,12 @@ def _planned(inner: Callable, settings: Options, group: groups.Group | None) -> 
             raise
 
     return compile_planned
+
+
+def _device_of(example_inputs: list) -> torch.device:
+    """Where a graph computes: the first GPU that an input is on."""
+    devices = [example.device for example in example_inputs if isinstance(example, torch.Tensor)]
+    return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
 def _why_unsharded(settings: Options, example_inputs: list) -> str:

@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -142,6 +142,25 @@ def compare(group: Group, kind: str, text: str, deadline_s: float) -> Difference
     pairs = zip_longest(text.splitlines(), theirs.splitlines(), fillvalue="")
     line, line_there = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
     return Difference(group.ranks[other], line.strip(), line_there.strip())
+
+
+def share(group: Group, kind: str, make: Callable[[], str], deadline_s: float) -> str:
+    """What make() gives on the first rank of the group, on every rank. Raises as `compare` does."""
+    exchange = _Exchange(group, kind, deadline_s)
+    if group.index == 0:
+        try:
+            exchange.put(exchange.key(0), "text " + make())
+        except Exception as error:
+            exchange.put(exchange.key(0), f"failed {error}")
+            raise
+    answer = exchange.get(0)
+    if answer.startswith("failed "):
+        raise make_error(
+            "kPlanDiffers",
+            f"rank {group.ranks[0]} could not make the {kind} that rank {group.ranks[group.index]} waits for",
+            notes=[f"rank {group.ranks[0]}: {answer.removeprefix('failed ')}"],
+        )
+    return answer.removeprefix("text ")
 
 
 # How long a rank that is about to fail waits until the others have read what it wrote: it may host the store.

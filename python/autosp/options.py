@@ -51,8 +51,9 @@ class Options:
     )  # fmt: skip
     device: str = _row(
         "auto", "a device name or description", lambda v: isinstance(v, str) and v != "",
-        "device whose speeds decide what is cheap to compute again: cpu, a100, h100, h200, mi300x or a description "
-        "(name=.. flops_low=.. ..); auto: h100 for values on a GPU, else cpu",
+        "device whose speeds decide what is cheap to compute again: cpu, a100, h100, h200, mi300x, a description "
+        "(name=.. flops_low=.. ..), a file that holds one, or measured (once, then cached); auto: h100 for values on a "
+        "GPU, else cpu",
     )  # fmt: skip
     on_gather: str = _choice(
         "allow", "warn", "error", text="what to do when an operation needs the whole sequence on every rank"
@@ -108,7 +109,7 @@ def _check(name: str, value: Any, metadata: Any) -> None:
     raise make_error("kBadOption", f'option "{name}" is {value!r}; allowed: {metadata["allowed"]}')
 
 
-def checkpoint_options(settings: Options) -> dict[str, str]:
-    """What the planner is told, as options of the passes."""
+def checkpoint_options(settings: Options, device: str) -> dict[str, str]:
+    """What the planner is told, as options of the passes; `device` as device_speed.resolve gave it."""
     budget = "" if settings.memory_budget is None else str(settings.memory_budget)
-    return {"checkpoint": settings.checkpoint, "memory_budget": budget, "device": settings.device}
+    return {"checkpoint": settings.checkpoint, "memory_budget": budget, "device": device}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from autosp import checkpoint, inputs, private_torch
+from autosp import checkpoint, device_speed, inputs, private_torch
 from autosp.errors import make_error
 from autosp.options import Options
 from autosp.partition import make_plan
@@ -85,6 +85,14 @@ class JointPlanner:
         values = {self.symbol: self.length if length is None else length} if self.symbol else {}
         return _core.plan_joint(self.graph, dict(options), values)
 
+    def longest(self, options: Mapping[str, str], room: int) -> int | None:
+        """The largest multiple of the ranks whose peak is within `room`, 0 when none is; None when the length is fixed."""
+        from autosp import _core
+
+        if not self.symbol:
+            return None
+        return _core.longest_joint(self.graph, dict(options), self.symbol, room, self.size, _LONGEST)
+
     def tokens(self, length: int | None = None) -> float:
         """Tokens of one rank."""
         return self._rows * (self.length if length is None else length) / self.size
@@ -155,29 +163,27 @@ def plan(
     memory_budget: int | float | str | None = None,
     lengths: Sequence[int] = (),
 ) -> PlanReport:
-    """Predicted peak, kept bytes, share of recomputation and longest sequence of the policies none, full and sac.
+    """Predicted peak, kept bytes, share of recomputation and longest sequence of the policies none, full, sac and auto.
 
-    `device`: a name (docs/options.md), a description, or a file that holds one. `memory`: bytes of a rank's device,
-    parameters included, optimizer states not; default: the limit is not computed. `memory_budget` adds the policy auto.
+    `device`: a name (docs/options.md), a description, a file that holds one, or "measured". `memory`: bytes of a rank's device,
+    parameters included, optimizer states not; default: the limit is not computed. auto is shown for `memory_budget`,
+    else for what `memory` leaves, where the length of the batch fits it; its longest sequence is that of its tightest plan.
     `lengths`: where the curve of the plot is evaluated; default: powers of two up to 64 times the batch's length.
     """
-    if device.startswith(("/", "./")) or device.endswith(".txt"):
-        try:
-            with open(device, encoding="utf-8") as file:
-                device = " ".join(file.read().split())
-        except OSError as error:
-            raise make_error("kFile", f'cannot read the device description "{device}": {error.strerror}') from error
+    device = device_speed.resolve(device, next((p.device for p in model.parameters()), torch.device("cpu")))
     planner = joint_planner(model, batch, sequence_parallel_size=sequence_parallel_size)
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
     room = None if memory is None else memory - parameters
     variants = {policy: {"checkpoint": policy, "device": device} for policy in ("none", "full", "sac")}
     if memory_budget is not None:
         variants["auto"] = {"checkpoint": "auto", "memory_budget": str(memory_budget), "device": device}
+    elif room is not None and room > 0 and _fits(planner, room, device):
+        variants["auto"] = {"checkpoint": "auto", "memory_budget": str(room), "device": device}
     lengths = list(lengths) or [planner.length * 2**i for i in range(7)]
     policies, curve = [], {}
     for policy, options in variants.items():
         numbers = planner.plan(options)
-        longest = None if room is None or policy == "auto" else _longest(planner, options, room)
+        longest = None if room is None else planner.longest(options, room)
         policies.append(
             PolicyPlan(
                 policy, round(numbers["peak_bytes"]), round(numbers["kept_bytes"]),
@@ -193,15 +199,6 @@ def plan(
     )
 
 
-def _longest(planner: JointPlanner, options: Mapping[str, str], room: int) -> int | None:
-    """The largest multiple of the ranks whose peak is within `room`; 0 when not even the shortest is."""
-    if not planner.symbol:
-        return None
-    low, high = 0, _LONGEST // planner.size
-    while low + 1 < high:
-        middle = (low + high) // 2
-        if planner.plan(options, middle * planner.size)["peak_bytes"] <= room:
-            low = middle
-        else:
-            high = middle
-    return low * planner.size
+def _fits(planner: JointPlanner, room: int, device: str) -> bool:
+    smallest = planner.plan({"checkpoint": "auto", "memory_budget": "0.0", "device": device})["peak_bytes"]
+    return smallest <= room

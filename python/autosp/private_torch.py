@@ -261,8 +261,15 @@ def recompute_demand(node: torch.fx.Node) -> bool | None:
     from torch.utils.checkpoint import CheckpointPolicy
 
     policy = node.meta.get("recompute")
-    if policy in (CheckpointPolicy.MUST_RECOMPUTE, CheckpointPolicy.PREFER_RECOMPUTE):
-        return True
+    again = (CheckpointPolicy.MUST_RECOMPUTE, CheckpointPolicy.PREFER_RECOMPUTE)
+    if policy in again:
+        # What a region returns to a later region is an input of that one, and inputs of regions are kept.
+        region = node.meta.get("ac_graph_id")
+        later = (
+            user.meta.get("ac_graph_id") not in (None, region) and user.meta.get("recompute") in again
+            for user in node.users
+        )
+        return not (region is not None and any(later))
     if policy in (CheckpointPolicy.MUST_SAVE, CheckpointPolicy.PREFER_SAVE):
         return False
     return None

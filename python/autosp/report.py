@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from autosp import inputs, private_torch
+from autosp import device_speed, inputs, private_torch
 from autosp.errors import make_error
 from autosp.options import Options, checkpoint_options
 from autosp.partition import Plan, evaluate_dim, make_plan
@@ -105,7 +105,8 @@ def _checkpoint(model: torch.nn.Module, batch: Mapping[str, Any], settings: Opti
 
     torch._dynamo.reset()  # The model was compiled up to the passes only.
     planner = joint_planner(model, batch, sequence_parallel_size=settings.sequence_parallel_size)
-    numbers = planner.plan(checkpoint_options(settings))
+    on = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    numbers = planner.plan(checkpoint_options(settings, device_speed.resolve(settings.device, on)))
     nodes = {node["origin"]: node for node in planner.graph.nodes_summary()}
     kept = [nodes[origin] for origin in numbers.pop("keep")]
     numbers["computed_again"] = len(numbers.pop("recompute"))

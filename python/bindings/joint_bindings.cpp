@@ -2,7 +2,7 @@
 #include "bridge.h"
 #include "status_conversion.h"
 
-#include <autosp/analysis/checkpoint_planner.h>
+#include <autosp/analysis/longest_sequence.h>
 #include <autosp/pass/pass_options.h>
 
 #include <plan_activation_checkpoints.h>
@@ -43,8 +43,9 @@ py::dict Numbers(const JointView& view, const CheckpointPlan& plan) {
   return row;
 }
 
-// The numbers of a plan, and by origin what is kept and what is computed again. `values`: lengths other than the hints.
-py::dict PlanJoint(const FxGraph& graph, const py::dict& options, const std::map<std::string, std::int64_t>& values) {
+// `values`: lengths other than the hints.
+PlannerOptions ReadOptions(const FxGraph& graph, const py::dict& options,
+                           const std::map<std::string, std::int64_t>& values) {
   PassOptions pass_options;
   Status status;
   for (const auto& [key, value] : options) {
@@ -53,8 +54,23 @@ py::dict PlanJoint(const FxGraph& graph, const py::dict& options, const std::map
   RaiseIfError(status);
   PlannerOptions planner = ValueOrRaise(ReadPlannerOptions(graph.graph, pass_options));
   for (const auto& [symbol, value] : values) planner.values[symbol] = value;
+  return planner;
+}
+
+std::int64_t LongestJoint(const FxGraph& graph, const py::dict& options, const std::string& symbol, double bytes,
+                          std::int64_t multiple, std::int64_t limit) {
+  PlannerOptions planner = ReadOptions(graph, options, {});
+  planner.budget = bytes;
+  return LongestThatFits(graph.graph, planner, symbol, multiple, limit);
+}
+
+// The numbers of a plan, and by origin what is kept and what is computed again.
+py::dict PlanJoint(const FxGraph& graph, const py::dict& options, const std::map<std::string, std::int64_t>& values) {
+  const PlannerOptions planner = ReadOptions(graph, options, values);
   const JointView view(graph.graph, planner.values, planner.device);
-  const CheckpointPlan plan = ValueOrRaise(PlanCheckpoints(view, planner));
+  const Expected<CheckpointPlan> planned = PlanCheckpoints(view, planner);
+  if (!planned.ok()) RaiseIfError(WithLongestThatFits(planned.status(), graph.graph, planner));
+  const CheckpointPlan& plan = *planned;
   py::dict row = Numbers(view, plan);
   std::vector<int> keep, recompute;
   for (int i = 0; i < view.size(); ++i) {
@@ -77,6 +93,10 @@ void BindJoint(py::module_& module) {
       py::arg("values") = std::map<std::string, std::int64_t>(),
       "The checkpoint plan of a joint graph for the lengths in `values` (default: the hints): bytes, seconds, and "
       "what is kept and computed again.");
+  module.def("longest_joint", &LongestJoint, py::arg("graph"), py::arg("options"), py::arg("symbol"), py::arg("bytes"),
+             py::arg("multiple"), py::arg("limit"),
+             "The largest multiple of `multiple`, up to `limit`, that a plan with these options fits into so many "
+             "bytes when it is put for the size `symbol`; 0: none does.");
 }
 
 }  // namespace autosp::bindings

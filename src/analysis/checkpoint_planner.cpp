@@ -73,6 +73,7 @@ class CutFamily {
 
   bool CanRecompute(int i) const {
     if (!(*view_)[i].can_recompute) return false;
+    if ((*view_)[i].must_recompute) return true;
     // Outside of blocks, and without blocks, checkpointing by layers computes nothing again that takes time.
     const bool only_free = base_ == Base::kNone || ((base_ == Base::kFull || base_ == Base::kSac) && !InRegion(i));
     return !only_free || (*view_)[i].seconds == 0;
@@ -181,9 +182,23 @@ class Planner {
     return best;
   }
 
-  Expected<CheckpointPlan> Auto(const PlannerOptions& options) const {
+  // What kAuto searches: plans that keep what enters each layer, and plans that need not.
+  std::vector<Base> AutoBases() const {
     std::vector<Base> bases{Base::kFree};
     if (view_.regions() > 0) bases.push_back(Base::kLayerInputs);
+    return bases;
+  }
+
+  std::optional<double> SmallestPeak() const {
+    std::optional<double> smallest;
+    for (const Base base : AutoBases()) {
+      for (const auto& [step, plan] : Grid(base)) smallest = std::min(smallest.value_or(plan.memory.peak), plan.memory.peak);
+    }
+    return smallest;
+  }
+
+  Expected<CheckpointPlan> Auto(const PlannerOptions& options) const {
+    const std::vector<Base> bases = AutoBases();
     double smallest = -1, largest = 0;
     std::vector<std::vector<std::pair<int, CheckpointPlan>>> grids;
     for (const Base base : bases) {
@@ -256,6 +271,8 @@ Expected<CheckpointPlan> PlanCheckpoints(const JointView& view, const PlannerOpt
   }
   return planner.Fixed(Base::kNone);
 }
+
+std::optional<double> SmallestPeak(const JointView& view) { return Planner(view).SmallestPeak(); }
 
 std::vector<CheckpointPlan> CheckpointHull(const JointView& view) {
   std::vector<CheckpointPlan> plans;

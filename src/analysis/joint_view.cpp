@@ -89,7 +89,15 @@ void JointView::AddNode(const Graph& graph, const Node& node, const SymbolValues
   // Random numbers are drawn once, whatever the user demands: keeping them gives the same gradients.
   const bool random = DrawsRandomNumbers(node);
   value.can_keep = value.storage == index && node.is_call() && (random || node.choice != Node::Choice::kRecompute);
-  value.can_recompute = node.is_call() && !random && node.choice != Node::Choice::kKeep;
+  value.must_recompute = node.is_call() && !random && node.choice == Node::Choice::kRecompute;
+  // Who demands that a view is kept means the memory that it shows.
+  const bool own = value.storage == index || value.storage < 0;
+  value.can_recompute = node.is_call() && !random && (!own || node.choice != Node::Choice::kKeep);
+  if (!own && node.choice == Node::Choice::kKeep && values_[value.storage].node->is_call()) {
+    JointValue& base = values_[value.storage];
+    base.can_keep = true;
+    base.can_recompute = base.must_recompute = false;
+  }
   values_.push_back(std::move(value));
 }
 

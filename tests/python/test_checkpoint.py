@@ -1,6 +1,7 @@
 """Gradients do not depend on what backward keeps: every policy against no checkpointing, bitwise, without ranks."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -129,10 +130,98 @@ def test_what_is_kept_is_what_was_planned(policy):
     assert saved_bytes(model, call, **policy) == pytest.approx(plan["kept_bytes"], abs=outside + 4096)
 
 
+def keeps_matrix_products():
+    from torch.utils.checkpoint import create_selective_checkpoint_contexts
+
+    return create_selective_checkpoint_contexts([torch.ops.aten.mm.default])
+
+
+class Regions(torch.nn.Module):
+    """Three blocks, each a torch.utils.checkpoint region; `save`: the contexts of the user's own policy."""
+
+    def __init__(self, save=None, width=64):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(width, width, bias=False) for _ in range(3)])
+        self.save = save
+
+    def forward(self, x):
+        from torch.utils import checkpoint
+
+        def block(layer, x):
+            return x + torch.tanh(torch.sin(layer(x)))
+
+        named = {} if self.save is None else {"context_fn": self.save}
+        for layer in self.layers:
+            x = checkpoint.checkpoint(block, layer, x, use_reentrant=False, **named)
+        return x.square().sum()
+
+
+def test_regions_of_the_user_are_computed_again_whatever_the_budget():
+    torch.manual_seed(0)
+    model, x = Regions(), torch.randn(16, 64, requires_grad=True)
+    call = lambda compiled: compiled(x)  # noqa: E731
+    truth = step(model, call)
+    value = 16 * 64 * 4
+    for policy in POLICIES:
+        assert_equal(step(model, call, **policy), truth)
+        # Of each block at most its input, and what the loss needs: not one of the three values inside of a block.
+        assert plan_of(model, call, **policy)["kept_bytes"] <= 4 * value, policy
+
+
+def test_what_the_users_own_policy_saves_is_kept_by_every_plan():
+    torch.manual_seed(0)
+    x = torch.randn(16, 64, requires_grad=True)
+    call = lambda compiled: compiled(x)  # noqa: E731
+    model = Regions(keeps_matrix_products)
+    truth = step(model, call)
+    value = 16 * 64 * 4
+    for policy in POLICIES:
+        assert_equal(step(model, call, **policy), truth)
+        # The three products at least, whose outputs no plan would choose beside the inputs of the blocks.
+        assert plan_of(model, call, **policy)["kept_bytes"] >= 5 * value, policy
+
+
+def test_the_joint_hook_of_this_torch_is_called_once_per_compilation():
+    """What the planner hangs on: which torch changed it shows here."""
+    from autosp import private_torch
+
+    joints = []
+
+    def see(gm, _inputs):
+        joints.append([private_torch.is_tangent(node) for node in gm.graph.find_nodes(op="placeholder")])
+        return gm
+
+    model = torch.nn.Linear(4, 4)
+    for inner in ("aot_eager", "inductor"):
+        torch._dynamo.reset()
+        with private_torch.joint_pass(see):
+            torch.compile(model, backend=inner)(torch.randn(2, 4)).sum().backward()
+        assert len(joints) == 1, f"torch {torch.__version__} called the joint hook {len(joints)} times under {inner}"
+        assert sum(joints.pop()) == 1
+
+
 def test_a_budget_that_nothing_fits_names_the_smallest():
     model, batch = tiny_llama(1), token_batch(1, 32)
     with pytest.raises(autosp.AutoSPError, match="ASP0310.*smallest predicted peak is"):
         step(model, lambda compiled: compiled(**batch).loss, checkpoint="auto", memory_budget=1000)
+
+
+def tagged(length):
+    batch = token_batch(1, length)
+    autosp.prepare_auto_sp_inputs(batch)
+    return batch
+
+
+def test_a_budget_that_nothing_fits_names_the_longest_sequence_that_does():
+    model, batch = tiny_llama(1), tagged(64)
+    call = lambda compiled: compiled(**batch).loss  # noqa: E731
+    smallest = plan_of(model, call, checkpoint="auto", memory_budget=0.0)["peak_bytes"]
+    with pytest.raises(autosp.AutoSPError) as caught:
+        step(model, call, checkpoint="auto", memory_budget=round(0.75 * smallest))
+    longest = int(re.search(r"= 64 does not fit; (\d+) and shorter do", str(caught.value))[1])
+    assert 16 < longest < 64
+    shorter = tagged(longest)
+    step(model, lambda compiled: compiled(**shorter).loss, checkpoint="auto", memory_budget=round(0.75 * smallest))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ namespace autosp {
 // How much backward keeps:
 //   none  everything that costs time to compute again
 //   full  per repeated block (layer) what enters it; outside of blocks like none
-//   sac   full, and what attention returns: its cost grows with the square of the length, everything else with the
-//   length auto  the least recomputation whose predicted peak is within the budget
+//   sac   full, and what attention returns: its cost grows with the square of the length, all else with the length
+//   auto  the least recomputation whose predicted peak is within the budget
 enum class CheckpointPolicy : std::uint8_t { kNone, kFull, kSac, kAuto };
 std::optional<CheckpointPolicy> CheckpointPolicyFromString(std::string_view text);
 
@@ -43,6 +43,9 @@ struct CheckpointPlan {
 // is optimal for its kept bytes within that.
 // Errors: kMemoryBudget when no plan fits, with the smallest budget that does.
 Expected<CheckpointPlan> PlanCheckpoints(const JointView& view, const PlannerOptions& options);
+
+// The smallest predicted peak that kAuto reaches; nothing when no plan exists.
+std::optional<double> SmallestPeak(const JointView& view);
 
 // The nested plans of kAuto over its grid, least recomputation last; for tests and reports.
 std::vector<CheckpointPlan> CheckpointHull(const JointView& view);

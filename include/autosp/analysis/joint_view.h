@@ -23,6 +23,7 @@ struct JointValue {
   double workspace = 0;        // Bytes held while it runs.
   bool can_keep = false;       // A tensor with memory of its own.
   bool can_recompute = false;  // Gives the same result a second time.
+  bool must_recompute = false;  // The user demands it: a checkpoint region.
   int region = -1;             // The repeated block (layer) it belongs to, numbered in program order; -1: none.
   std::vector<int> operands;   // Indices, each once.
   std::vector<int> readers;

@@ -1,0 +1,49 @@
+#include <autosp/analysis/longest_sequence.h>
+
+#include <fmt/format.h>
+
+namespace autosp {
+namespace {
+
+bool Fits(const Graph& graph, const PlannerOptions& options, const SymbolValues& values) {
+  const JointView view(graph, values, options.device);
+  if (options.policy == CheckpointPolicy::kAuto) {
+    const std::optional<double> peak = SmallestPeak(view);
+    return peak && *peak <= options.budget;
+  }
+  const Expected<CheckpointPlan> plan = PlanCheckpoints(view, options);
+  return plan.ok() && plan->memory.peak <= options.budget;
+}
+
+}  // namespace
+
+std::int64_t LongestThatFits(const Graph& graph, const PlannerOptions& options, const std::string& symbol,
+                             std::int64_t multiple, std::int64_t limit) {
+  SymbolValues values = options.values;
+  std::int64_t low = 0, high = limit / multiple + 1;
+  while (low + 1 < high) {
+    const std::int64_t middle = low + (high - low) / 2;
+    values[symbol] = middle * multiple;
+    (Fits(graph, options, values) ? low : high) = middle;
+  }
+  return low * multiple;
+}
+
+Status WithLongestThatFits(Status status, const Graph& graph, const PlannerOptions& options) {
+  if (options.policy != CheckpointPolicy::kAuto || options.budget <= 0) return status;
+  Status result;
+  for (Diagnostic diagnostic : status.diagnostics()) {
+    for (const auto& [symbol, value] : options.values) {
+      if (diagnostic.code != DiagnosticCode::kMemoryBudget) break;
+      const std::int64_t longest = LongestThatFits(graph, options, symbol, 1, value);
+      if (longest == value) continue;  // Not a size that memory depends on.
+      diagnostic.notes.push_back(longest == 0
+                                     ? fmt::format("{} = {} does not fit, nor does any shorter one", symbol, value)
+                                     : fmt::format("{} = {} does not fit; {} and shorter do", symbol, value, longest));
+    }
+    result.Add(std::move(diagnostic));
+  }
+  return result;
+}
+
+}  // namespace autosp
