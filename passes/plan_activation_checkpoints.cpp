@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 namespace autosp {
 namespace {
@@ -20,13 +21,14 @@ Status ReadBudget(std::string_view text, PlannerOptions& options) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
   while (unit.starts_with(' ')) unit.remove_prefix(1);
-  const bool fraction = unit.empty() && text.find('.') != std::string_view::npos && number <= 1;
+  const bool fraction = unit.empty() && text.find_first_of(".eE") != std::string_view::npos;
   const double factor = unit.empty() || unit == "B" ? 1
                         : unit == "KiB"             ? 1024
                         : unit == "MiB"             ? kMebibyte
                         : unit == "GiB"             ? 1024 * kMebibyte
                                                     : 0;
-  if (error != std::errc() || factor == 0 || number < 0 || (number == 0 && !fraction)) {
+  const bool in_range = fraction ? number >= 0 && number <= 1 : number > 0 && std::isfinite(number);
+  if (error != std::errc() || factor == 0 || !in_range) {
     return MakeProblem(
         DiagnosticCode::kBadOption,
         fmt::format("memory_budget is \"{}\", it must be bytes (\"3.5 GiB\") or a fraction (\"0.5\")", text),

@@ -7,6 +7,7 @@ compiler. Everything else (evaluation, generation, one rank) goes to the inner c
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ from autosp.partition import Plan, make_plan, state_divisibility
 log = logging.getLogger("autosp")
 
 AXIS = "sp"
+
+_joint_numbers = itertools.count()  # Of the joint graphs that this process wrote to a dump_dir.
 
 
 def autosp(gm: torch.fx.GraphModule, example_inputs: list, *, options: dict | None = None, **kwargs: Any) -> Callable:
@@ -54,9 +57,9 @@ def _planned(inner: Callable, settings: Options, group: groups.Group | None) -> 
 
     def report(plan: dict, graph: Any) -> None:
         if settings.dump_dir is not None:
-            numbers = {name: value for name, value in plan.items() if name not in ("keep", "recompute")}
+            numbers = {name: value for name, value in plan.items() if name not in ("keep", "recompute", "bounds", "assumed")}
             texts = {"aspir": graph.print(), "plan.json": json.dumps(numbers, indent=1) + "\n"}
-            _write(settings.dump_dir, "joint", texts)
+            _write(settings.dump_dir, f"joint_{next(_joint_numbers)}", texts)
         if group is not None:
             # Collectives that are computed again on one rank only would hang.
             _require_same(group, "checkpoint plan", "\n".join(f"{k} {plan[k]}" for k in ("keep", "recompute")), settings)

@@ -39,12 +39,15 @@ def import_joint(gm: torch.fx.GraphModule, axis_size: int) -> Any:
             f"({torch.__version__}) builds it otherwise than AutoSP expects",
         )
     keep, recompute = set(), set()
+    numbers = {node: number for number, node in enumerate(nodes)}
+    once = {number for number, node in enumerate(nodes) if private_torch.runs_once(node)}
+    written = {numbers[node] for node in private_torch.written_inputs(gm)}
     for number, node in enumerate(nodes):
         demand = private_torch.recompute_demand(node)
         if demand is not None:
             (recompute if demand else keep).add(number)
     graph = _core.import_fx(gm, axis_size)
-    _core.mark_joint(graph, forward_outputs, tangents, keep, recompute)
+    _core.mark_joint(graph, forward_outputs, tangents, keep, recompute, once, written)
     return graph
 
 
@@ -67,11 +70,25 @@ def planned(options: dict[str, Any], axis_size: int, report: Callable[[Plan, Any
             plan["peak_bytes"] / 2**20, plan["kept_bytes"] / 2**20,
             100 * plan["recompute_seconds"] / max(plan["step_seconds"], 1e-30),
         )  # fmt: skip
+        _warn(plan, options)
+        private_torch.bound_sizes(gm, plan["bounds"])
         _tag(list(gm.graph.nodes), plan)
         return gm
 
     with private_torch.joint_pass(apply):
         yield
+
+
+def _warn(plan: Plan, options: dict[str, Any]) -> None:
+    if plan["regions"] == 0 and options["checkpoint"] in ("full", "sac"):
+        log.warning(
+            'checkpoint="%s" computes nothing again: the model has no list of two or more blocks whose inputs it could keep; '
+            'checkpoint="auto" needs none', options["checkpoint"],
+        )  # fmt: skip
+    if plan["assumed"]:
+        log.warning(
+            "the predicted memory takes 1024 for the sizes that only the data decides: %s", ", ".join(plan["assumed"])
+        )
 
 
 def _tag(nodes: list[torch.fx.Node], plan: Plan) -> None:

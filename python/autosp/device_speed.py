@@ -34,7 +34,7 @@ def resolve(given: str, device: torch.device, group: groups.Group | None = None,
 
     With a group its first rank decides for all: ranks that weigh differently plan differently.
     """
-    if given.startswith(("/", "./", "~")) or given.endswith(".txt"):
+    if "/" in given or given.startswith("~") or ("." in given and "=" not in given):
         return _read(pathlib.Path(given).expanduser())
     if given != "measured":
         return given
@@ -46,8 +46,9 @@ def resolve(given: str, device: torch.device, group: groups.Group | None = None,
 def _read(path: pathlib.Path) -> str:
     try:
         return " ".join(path.read_text(encoding="utf-8").split())
-    except OSError as error:
-        raise make_error("kFile", f'cannot read the device description "{path}": {error.strerror}') from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise make_error("kFile", f'cannot read the device description "{path}": {reason}') from error
 
 
 def cached(device: torch.device) -> str:

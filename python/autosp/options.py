@@ -111,5 +111,11 @@ def _check(name: str, value: Any, metadata: Any) -> None:
 
 def checkpoint_options(settings: Options, device: str) -> dict[str, str]:
     """What the planner is told, as options of the passes; `device` as device_speed.resolve gave it."""
-    budget = "" if settings.memory_budget is None else str(settings.memory_budget)
-    return {"checkpoint": settings.checkpoint, "memory_budget": budget, "device": device}
+    return {"checkpoint": settings.checkpoint, "memory_budget": budget_text(settings.memory_budget), "device": device}
+
+
+def budget_text(budget: int | float | str | None) -> str:
+    """A fraction is told from bytes by its point, which 1e-05 would not have."""
+    if budget is None:
+        return ""
+    return f"{budget:.17f}" if isinstance(budget, float) else str(budget)

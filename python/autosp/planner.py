@@ -11,7 +11,7 @@ import torch
 
 from autosp import checkpoint, device_speed, inputs, private_torch
 from autosp.errors import make_error
-from autosp.options import Options
+from autosp.options import Options, budget_text
 from autosp.partition import make_plan
 
 _LONGEST = 2**26
@@ -176,7 +176,7 @@ def plan(
     room = None if memory is None else memory - parameters
     variants = {policy: {"checkpoint": policy, "device": device} for policy in ("none", "full", "sac")}
     if memory_budget is not None:
-        variants["auto"] = {"checkpoint": "auto", "memory_budget": str(memory_budget), "device": device}
+        variants["auto"] = {"checkpoint": "auto", "memory_budget": budget_text(memory_budget), "device": device}
     elif room is not None and room > 0 and _fits(planner, room, device):
         variants["auto"] = {"checkpoint": "auto", "memory_budget": str(room), "device": device}
     lengths = list(lengths) or [planner.length * 2**i for i in range(7)]

@@ -1,9 +1,10 @@
 """Every use of PyTorch that its public interface does not cover, in one place, checked on torch 2.11 and 2.15.
 
-1. `tracing_config`: two settings that must hold while Dynamo traces a model for AutoSP.
+1. `tracing_config`: three settings that must hold while Dynamo traces a model for AutoSP.
      torch._dynamo.config.specialize_float = True       otherwise float hyperparameters become f64[] inputs and the
                                                         backend is called a second time (TensorifyScalarRestartAnalysis)
      torch.fx.experimental._config.use_duck_shape=False otherwise a batch as large as the sequence gets its symbol
+     torch._dynamo.config.fail_on_recompile_limit_hit=True  otherwise the ninth program of a model runs eagerly, unsharded
    Dynamo enters `backend.backend_ctx_ctor()` around every call of a compiled function, but looks the attribute up on
    the objects that are wrapped around a backend (torch._TorchCompileWrapper in a WrapBackendDebug), which do not
    forward it. `install_tracing_config` gives the outer one the missing attribute; it answers for backends marked by
@@ -36,7 +37,7 @@ def tracing_config() -> Iterator[None]:
     import torch.fx.experimental._config
 
     with (
-        torch._dynamo.config.patch(specialize_float=True),
+        torch._dynamo.config.patch(specialize_float=True, fail_on_recompile_limit_hit=True),
         torch.fx.experimental._config.patch(use_duck_shape=False),
     ):
         yield
@@ -247,13 +248,74 @@ def joint_pass(apply: Callable) -> Iterator[None]:
     """AOTAutograd calls `apply(joint graph, inputs)` and partitions what it returns.
 
     torch._functorch.config.joint_custom_pass: in 2.11 and 2.15 directly before the partitioner, for every inner compiler.
-    The cache of compiled autograd graphs does not know it, so it is left out.
+    The cache of compiled autograd graphs does not know it, so it is left out. A hook of the user runs first: what it makes
+    is what is planned.
     """
-    config = torch._functorch.config
+    from torch._functorch import config
+
     if not hasattr(config, "joint_custom_pass"):
         raise make_error("kCaptureFailed", f"torch {torch.__version__} has no hook for joint graphs")
-    with config.patch(joint_custom_pass=apply, enable_autograd_cache=False):
+    before = config.joint_custom_pass
+
+    def both(gm: torch.fx.GraphModule, inputs: Any) -> torch.fx.GraphModule:
+        return apply(gm if before is None else before(gm, inputs), inputs)
+
+    with config.patch(joint_custom_pass=both, enable_autograd_cache=False):
         yield
+
+
+# Operators of these namespaces are functions of their operands, unless they are tagged as random.
+_PURE_NAMESPACES = frozenset(("aten", "prims", "prim", "_c10d_functional", "autosp_rt"))
+_PURE_HIGHER_ORDER = frozenset(("flex_attention", "flex_attention_backward"))
+
+
+def runs_once(node: torch.fx.Node) -> bool:
+    """Whether a second run of this call may give something else, or must not happen: it draws random numbers, writes, has
+    an effect, or is an operator of somebody else's (unless a checkpoint region demands it)."""
+    target = node.target
+    if node.op != "call_function":
+        return False
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return target.name() not in _PURE_HIGHER_ORDER
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    if target._schema.is_mutable:
+        return True
+    if torch.Tag.nondeterministic_seeded in target.tags:
+        return _argument(node, "dropout_p") != 0  # Attention without dropout is tagged too.
+    return target.namespace not in _PURE_NAMESPACES and recompute_demand(node) is not True
+
+
+def _argument(node: torch.fx.Node, name: str) -> Any:
+    """The value of a named argument of an operator's call, the schema's default when it is left out; None: it has none."""
+    for position, argument in enumerate(node.target._schema.arguments):
+        if argument.name == name:
+            given = node.args[position] if position < len(node.args) else node.kwargs.get(name)
+            return argument.default_value if given is None else given
+    return None
+
+
+def written_inputs(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
+    """Inputs of a joint graph, and values in it, that are overwritten before backward reads them.
+
+    Two ways: in the graph, by an operator whose schema says so; or after it, when the compiled function copies what
+    the graph returned into the argument. AOTAutograd describes the results of the second way (2.11, 2.15).
+    """
+    found = []
+    for node in gm.graph.nodes:
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        for position, argument in enumerate(node.target._schema.arguments):
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            value = node.args[position] if position < len(node.args) else node.kwargs.get(argument.name)
+            values = value if isinstance(value, (list, tuple)) else [value]
+            found += [v for v in values if isinstance(v, torch.fx.Node)]
+    described = {node.meta.get("desc"): node for node in gm.graph.find_nodes(op="placeholder")}
+    for result in gm.graph.output_node().meta.get("desc", ()):
+        if (copied := getattr(result, "mutated_input", None)) in described and copied is not None:
+            found.append(described[copied])
+    return found
 
 
 def recompute_demand(node: torch.fx.Node) -> bool | None:
@@ -288,11 +350,26 @@ def set_recompute_tag(node: torch.fx.Node, recompute: bool) -> None:
     node.meta["ac_graph_id"] = 0
 
 
+def bound_sizes(gm: torch.fx.GraphModule, bounds: list[tuple[str, int]]) -> None:
+    """Makes the sizes with these symbols guarded: a call beyond a bound compiles anew. Inside a compilation only."""
+    sizes = {}
+    for node in gm.graph.find_nodes(op="placeholder"):
+        value = node.meta.get("val")
+        for size in value.shape if isinstance(value, torch.Tensor) else (value,):
+            if isinstance(size, torch.SymInt):
+                sizes.setdefault(str(size.node.expr), size)
+    for symbol, bound in bounds:
+        if symbol in sizes:
+            torch._check(sizes[symbol] <= bound)
+
+
 def merge_equal_nodes(gm: torch.fx.GraphModule) -> None:
     """Common subexpressions of a joint graph become one node, as PyTorch's partitioner does before it decides: what is
     planned must be what it partitions. Random and writing operations are left alone."""
     from torch._functorch.compile_utils import fx_graph_cse
 
     gm.graph.eliminate_dead_code()
+    described = gm.graph.output_node().meta
     gm.graph = fx_graph_cse(gm.graph)
+    gm.graph.output_node().meta = {**described, **gm.graph.output_node().meta}
     gm.recompile()

@@ -19,14 +19,17 @@ namespace {
 
 // Nodes are named by Node::origin, their position in the imported framework graph.
 void MarkJoint(FxGraph& graph, std::int64_t forward_outputs, const std::set<int>& tangents,
-               const std::set<int>& must_keep, const std::set<int>& must_recompute) {
+               const std::set<int>& must_keep, const std::set<int>& must_recompute, const std::set<int>& run_once,
+               const std::set<int>& written) {
   graph.graph.set_form(Form::kJoint);
   graph.graph.set_forward_outputs(forward_outputs);
   for (const auto& node : graph.graph.nodes()) {
     node->tangent = node->is_input() && tangents.contains(node->origin);
+    node->written = written.contains(node->origin);
     if (!node->is_call()) continue;
     if (must_keep.contains(node->origin)) node->choice = Node::Choice::kKeep;
     if (must_recompute.contains(node->origin)) node->choice = Node::Choice::kRecompute;
+    if (run_once.contains(node->origin)) node->choice = Node::Choice::kOnce;
   }
 }
 
@@ -64,6 +67,19 @@ std::int64_t LongestJoint(const FxGraph& graph, const py::dict& options, const s
   return LongestThatFits(graph.graph, planner, symbol, multiple, limit);
 }
 
+// Symbols of sizes that only the data decides; their bytes are counted for kUnknownSize.
+std::vector<std::string> SizesWithoutHint(const Graph& graph, const SymbolValues& values) {
+  std::set<std::string> found;
+  for (const auto& node : graph.nodes()) {
+    for (const Dim& dim : node->type.shape) {
+      for (const std::string& symbol : dim.Symbols()) {
+        if (!values.contains(symbol)) found.insert(symbol);
+      }
+    }
+  }
+  return {found.begin(), found.end()};
+}
+
 // The numbers of a plan, and by origin what is kept and what is computed again.
 py::dict PlanJoint(const FxGraph& graph, const py::dict& options, const std::map<std::string, std::int64_t>& values) {
   const PlannerOptions planner = ReadOptions(graph, options, values);
@@ -79,6 +95,8 @@ py::dict PlanJoint(const FxGraph& graph, const py::dict& options, const std::map
   }
   row["keep"] = keep;
   row["recompute"] = recompute;
+  row["bounds"] = BoundsOfPlan(graph.graph, planner, plan.choice);
+  row["assumed"] = SizesWithoutHint(graph.graph, planner.values);
   return row;
 }
 
@@ -87,6 +105,7 @@ py::dict PlanJoint(const FxGraph& graph, const py::dict& options, const std::map
 void BindJoint(py::module_& module) {
   module.def("mark_joint", &MarkJoint, py::arg("graph"), py::arg("forward_outputs"), py::arg("tangents"),
              py::arg("must_keep") = std::set<int>(), py::arg("must_recompute") = std::set<int>(),
+             py::arg("run_once") = std::set<int>(), py::arg("written") = std::set<int>(),
              "Makes an imported graph a joint one; nodes are given by their position in the imported graph.");
   module.def(
       "plan_joint", &PlanJoint, py::arg("graph"), py::arg("options"),

@@ -10,8 +10,7 @@
 namespace autosp {
 namespace {
 
-constexpr double kSpread = 1e-3;   // How much dearer the last node's second is than the first's.
-constexpr double kLargest = 1e15;  // No finite capacity is larger: their sum stays below kInfinite.
+constexpr double kSpread = 1e-3;  // How much dearer the last node's second is than the first's.
 constexpr int kGridSteps = 36, kBisections = 15;
 constexpr double kFirstExponent = 18;  // mu = 2^18 ... 2^54 bytes per second of recomputation.
 
@@ -20,15 +19,23 @@ enum class Base : std::uint8_t { kFree, kLayerInputs, kNone, kFull, kSac };
 
 class CutFamily {
  public:
-  CutFamily(const JointView& view, Base base) : view_(&view), base_(base), network_(2) {
+  CutFamily(const JointView& view, Base base)
+      : view_(&view),
+        base_(base),
+        largest_(static_cast<double>(MaxFlow::kInfinite / 8) / (view.size() + 1)),
+        network_(2) {
     in_.assign(view.size(), -1);
     out_.assign(view.size(), -1);
     recompute_edge_.assign(view.size(), -1);
+    forced_tuple_.assign(view.size(), false);
     for (int i = 0; i < view.size(); ++i) {
       const JointValue& value = view[i];
       if (!value.forward || !value.node->is_call() || value.available) continue;
       in_[i] = network_.AddNode();
       out_[i] = network_.AddNode();
+    }
+    for (int i = 0; i < view.size(); ++i) {
+      if (view[i].tuple >= 0 && IsForcedItself(i)) forced_tuple_[view[i].tuple] = true;
     }
     for (int i = 0; i < view.size(); ++i) Connect(i);
   }
@@ -55,13 +62,19 @@ class CutFamily {
 
   bool InRegion(int i) const { return (*view_)[i].region >= 0; }
 
+  // With one element of a tuple all of them are kept.
   bool IsForced(int i) const {
+    const int tuple = (*view_)[i].tuple;
+    return tuple < 0 ? IsForcedItself(i) : (*view_)[i].can_keep && forced_tuple_[tuple];
+  }
+
+  bool IsForcedItself(int i) const {
     const JointValue& value = (*view_)[i];
     if (!value.can_keep) return false;
     // An element of attention's tuple stands for the tuple.
     const Node& node = *value.node;
-    const Node* producer = node.op == "builtin.getitem" ? node.args[0].node() : &node;
-    if (base_ == Base::kSac && IsAttention(*producer) && InRegion(i)) return true;
+    const Node& producer = value.tuple < 0 ? node : *(*view_)[value.tuple].node;
+    if (base_ == Base::kSac && IsAttention(producer) && InRegion(i)) return true;
     return base_ != Base::kFree && base_ != Base::kNone && view_->LeavesRegion(i);
   }
 
@@ -81,7 +94,7 @@ class CutFamily {
 
   MaxFlow::Capacity Price(int i, double step) const {
     const double spread = 1 + kSpread * i / std::max(1, view_->size());
-    return static_cast<MaxFlow::Capacity>(std::min(kLargest, MuAt(step) * (*view_)[i].seconds * spread));
+    return static_cast<MaxFlow::Capacity>(std::min(largest_, MuAt(step) * (*view_)[i].seconds * spread));
   }
 
   void Connect(int i) {
@@ -93,8 +106,10 @@ class CutFamily {
       if (!value.forward) network_.AddEdge(out_[operand], kSink, MaxFlow::kInfinite);
     }
     if (in_[i] < 0) return;
-    const double bytes = value.returned ? 0 : value.bytes;
-    network_.AddEdge(in_[i], out_[i], MayKeep(i) ? static_cast<MaxFlow::Capacity>(bytes) : MaxFlow::kInfinite);
+    // Who keeps an element does not compute its tuple again.
+    if (value.tuple >= 0) network_.AddEdge(in_[i], in_[value.tuple], MaxFlow::kInfinite);
+    const auto bytes = static_cast<MaxFlow::Capacity>(value.returned ? 0 : std::min(largest_, value.bytes));
+    network_.AddEdge(in_[i], out_[i], MayKeep(i) ? bytes : MaxFlow::kInfinite);
     if (!CanRecompute(i) || IsForced(i)) {
       network_.AddEdge(kSource, in_[i], MaxFlow::kInfinite);
     } else {
@@ -104,8 +119,10 @@ class CutFamily {
 
   const JointView* view_;
   Base base_;
+  double largest_;  // No finite capacity is larger: their sum stays below kInfinite.
   MaxFlow network_;
   std::vector<int> in_, out_, recompute_edge_;
+  std::vector<bool> forced_tuple_;  // Of a call that returns several values: one of them is forced.
 };
 
 class Planner {
@@ -125,7 +142,7 @@ class Planner {
 
   Expected<CheckpointPlan> Fixed(Base base) const {
     std::optional<CheckpointChoice> choice = CutFamily(view_, base).At(kGridSteps);
-    if (!choice) return Impossible();
+    if (!choice) return NoFiniteCut();
     return Finish(std::move(*choice));
   }
 
@@ -192,7 +209,8 @@ class Planner {
   std::optional<double> SmallestPeak() const {
     std::optional<double> smallest;
     for (const Base base : AutoBases()) {
-      for (const auto& [step, plan] : Grid(base)) smallest = std::min(smallest.value_or(plan.memory.peak), plan.memory.peak);
+      for (const auto& [step, plan] : Grid(base))
+        smallest = std::min(smallest.value_or(plan.memory.peak), plan.memory.peak);
     }
     return smallest;
   }
@@ -208,7 +226,7 @@ class Planner {
         largest = std::max(largest, grids.back().back().second.memory.peak);
       }
     }
-    if (smallest < 0) return Impossible();
+    if (smallest < 0) return NoFiniteCut();
     const double budget = options.budget_fraction > 0 || options.budget <= 0
                               ? smallest + options.budget_fraction * (largest - smallest)
                               : options.budget;
@@ -218,30 +236,36 @@ class Planner {
       if (plan && (!best || plan->recompute_seconds < best->recompute_seconds)) best = std::move(plan);
     }
     if (best) return std::move(*best);
-    return Diagnostic{DiagnosticCode::kMemoryBudget,
-                      fmt::format("no plan fits a memory budget of {:.0f} bytes: the smallest predicted peak is {:.0f}",
-                                  budget, smallest),
-                      {},
-                      "",
-                      {fmt::format("without recomputation the peak is {:.0f} bytes", largest)},
-                      ""};
+    return Diagnostic{
+        DiagnosticCode::kMemoryBudget,
+        fmt::format("no plan fits a memory budget of {:.0f} bytes: the smallest peak that a plan reaches is {:.0f}",
+                    budget, smallest),
+        {},
+        "",
+        {fmt::format("without recomputation the peak is {:.0f} bytes", largest)},
+        ""};
+  }
+
+  // What backward reads and cannot have: kept it would hold something else, and its call runs once.
+  Status CheckReachable() const {
+    Status status;
+    for (const int i : view_.Unreachable()) {
+      const Node& node = *view_[i].node;
+      const char* why = node.is_input() ? "the forward overwrites" : "can neither be kept nor computed a second time";
+      status.Add(Diagnostic{DiagnosticCode::kNoCheckpointPlan,
+                            fmt::format("backward reads %{}, which {}", node.name, why),
+                            node.provenance.location,
+                            "%" + node.name,
+                            {},
+                            ""});
+    }
+    return status;
   }
 
  private:
-  Diagnostic Impossible() const {
-    std::string subject;
-    for (int i = 0; i < view_.size() && subject.empty(); ++i) {
-      const JointValue& value = view_[i];
-      if (value.forward && value.node->is_call() && !value.available && !value.can_keep && !value.can_recompute) {
-        subject = "%" + value.node->name;
-      }
-    }
-    return Diagnostic{DiagnosticCode::kMemoryBudget,
-                      "a value that backward needs can neither be kept nor computed again",
-                      {},
-                      subject,
-                      {},
-                      ""};
+  static Diagnostic NoFiniteCut() {
+    return Diagnostic{
+        DiagnosticCode::kNoCheckpointPlan, "no set of kept values gives backward what it reads", {}, "", {}, ""};
   }
 
   const JointView& view_;
@@ -259,6 +283,7 @@ std::optional<CheckpointPolicy> CheckpointPolicyFromString(std::string_view text
 
 Expected<CheckpointPlan> PlanCheckpoints(const JointView& view, const PlannerOptions& options) {
   const Planner planner(view);
+  AUTOSP_RETURN_IF_ERROR(planner.CheckReachable());
   switch (options.policy) {
     case CheckpointPolicy::kNone:
       return planner.Fixed(Base::kNone);

@@ -1,5 +1,7 @@
 #include <autosp/analysis/joint_view.h>
 
+#include <autosp/ir/verifier.h>
+
 #include <algorithm>
 #include <cctype>
 #include <set>
@@ -7,18 +9,28 @@
 namespace autosp {
 namespace {
 
-// "model.layers.3.mlp" -> "model.layers.3": up to the first part that is a number. Empty when there is none.
-std::string BlockOf(const std::string& path) {
+// "stages.0.layers.3.mlp" -> {"stages.0", "stages.0.layers.3"}: up to each part that is a number.
+std::vector<std::string> BlocksOf(const std::string& path) {
+  std::vector<std::string> blocks;
   for (std::size_t begin = 0; begin < path.size();) {
     const std::size_t end = std::min(path.find('.', begin), path.size());
     const bool number = end > begin && std::all_of(path.begin() + static_cast<std::ptrdiff_t>(begin),
                                                    path.begin() + static_cast<std::ptrdiff_t>(end),
                                                    [](unsigned char c) { return std::isdigit(c) != 0; });
-    if (number) return path.substr(0, end);
+    if (number) blocks.push_back(path.substr(0, end));
     begin = end + 1;
   }
-  return "";
+  return blocks;
 }
+
+// "model.layers.3" -> "model.layers"; "3" -> "".
+std::string ContainerOf(const std::string& block) {
+  const std::size_t point = block.rfind('.');
+  return point == std::string::npos ? "" : block.substr(0, point);
+}
+
+// Attention by a kernel, or by its softmax.
+bool HoldsAttention(const Node& node) { return IsAttention(node) || node.op.starts_with("aten._softmax"); }
 
 // A size, or nothing that takes memory.
 bool IsSize(const Type& type) { return !type.is_tensor() && type.kind != Type::Kind::kTuple; }
@@ -45,13 +57,103 @@ JointView::JointView(const Graph& graph, const SymbolValues& values, const Devic
       if (of_forward && values_[index].storage >= 0) values_[values_[index].storage].returned = true;
     }
   }
-  FindLate();
+  const std::vector<bool> written = FindWritten();
+  for (JointValue& value : values_) SetChoices(value, written);
+  JoinTuples();
+  FindLate(written);
   FindRegions();
 }
 
-void JointView::FindLate() {
+std::vector<bool> JointView::FindWritten() const {
+  std::vector<bool> written(values_.size(), false);
+  for (const JointValue& value : values_) {
+    if (value.node->written && value.storage >= 0) written[value.storage] = true;
+    if (!value.node->is_call() || !IsInPlace(value.node->op) || value.operands.empty()) continue;
+    if (const int target = values_[value.operands.front()].storage; target >= 0) written[target] = true;
+  }
+  return written;
+}
+
+bool JointView::Reads(const JointValue& value, const std::vector<bool>& written) const {
+  return std::any_of(value.operands.begin(), value.operands.end(),
+                     [&](int operand) { return values_[operand].storage >= 0 && written[values_[operand].storage]; });
+}
+
+void JointView::SetChoices(JointValue& value, const std::vector<bool>& written) const {
+  const Node& node = *value.node;
+  value.available =
+      (node.is_input() && !node.tangent && !(value.storage >= 0 && written[value.storage])) || IsSize(node.type);
+  if (!node.is_call()) return;
+  const bool in_place = IsInPlace(node.op);
+  // Done once, whatever the user demands: keeping what came of it gives the same gradients.
+  const bool once = node.choice == Node::Choice::kOnce || DrawsRandomNumbers(node) || in_place || Reads(value, written);
+  const bool own = value.storage >= 0 && values_[value.storage].node == &node;
+  value.effect = in_place || node.choice == Node::Choice::kOnce;
+  value.can_keep = own && (once || node.choice != Node::Choice::kRecompute);
+  value.must_recompute = !once && node.choice == Node::Choice::kRecompute;
+  // Who demands that a view is kept means the memory that it shows.
+  const bool view = value.storage >= 0 && !own;
+  value.can_recompute = !once && (view || node.choice != Node::Choice::kKeep);
+}
+
+void JointView::JoinTuples() {
+  for (int i = 0; i < size(); ++i) {
+    const Node& node = *values_[i].node;
+    if (node.choice != Node::Choice::kKeep || values_[i].storage < 0 || values_[i].storage == i) continue;
+    JointValue& base = values_[values_[i].storage];
+    if (!base.node->is_call()) continue;
+    base.can_keep = true;
+    base.can_recompute = base.must_recompute = false;
+  }
+  std::vector<bool> fixed(values_.size(), false);  // A tuple with an element that must be kept.
+  for (int i = 0; i < size(); ++i) {
+    JointValue& value = values_[i];
+    if (value.node->op != "builtin.getitem" || value.operands.empty()) continue;
+    const int producer = value.operands.front();
+    if (values_[producer].storage >= 0 || values_[producer].node->type.kind != Type::Kind::kTuple) continue;
+    value.tuple = producer;
+    if (!value.can_recompute) fixed[producer] = true;
+  }
+  for (int i = 0; i < size(); ++i) {
+    JointValue& value = values_[i];
+    if (fixed[i]) value.can_recompute = value.must_recompute = false;
+    if (value.tuple < 0 || values_[value.tuple].can_recompute) continue;
+    value.can_recompute = value.must_recompute = false;
+    value.can_keep = value.storage == i;
+  }
+}
+
+std::vector<int> JointView::Unreachable() const {
+  std::vector<bool> reachable(values_.size(), false), reported(values_.size(), false);
+  std::vector<int> result;
+  for (int i = 0; i < size(); ++i) {
+    const JointValue& value = values_[i];
+    const bool from_operands =
+        std::all_of(value.operands.begin(), value.operands.end(), [&](int operand) { return reachable[operand]; });
+    reachable[i] = value.available || value.can_keep || !value.forward || (value.can_recompute && from_operands);
+    // A tuple's elements are what is kept of it.
+    const bool is_tuple = value.forward && value.storage < 0 && value.node->type.kind == Type::Kind::kTuple;
+    reachable[i] = reachable[i] || is_tuple;
+    if (value.forward) continue;
+    for (const int operand : value.operands) {
+      if (reachable[operand] || reported[operand]) continue;
+      reported[operand] = true;
+      result.push_back(operand);
+    }
+  }
+  return result;
+}
+
+void JointView::FindLate(const std::vector<bool>& written) {
   std::vector<bool> needed(values_.size(), false);
   for (const int output : forward_outputs_) needed[output] = true;
+  for (int i = 0; i < size(); ++i) {
+    JointValue& value = values_[i];
+    if (!value.forward || !value.node->is_call()) continue;
+    // Later, the numbers drawn would be others, and the memory read would hold something else.
+    value.effect = value.effect || DrawsRandomNumbers(*value.node) || Reads(value, written);
+    needed[i] = needed[i] || value.effect;
+  }
   for (int i = size() - 1; i >= 0; --i) {
     if (!needed[i]) continue;
     for (const int operand : values_[i].operands) needed[operand] = true;
@@ -60,7 +162,9 @@ void JointView::FindLate() {
     JointValue& value = values_[i];
     if (needed[i] || !value.forward || value.available || !value.node->is_call()) continue;
     // The log-sum-exp of attention: nobody but backward takes it out of the tuple, but the forward computes the tuple.
-    if (value.node->op == "builtin.getitem" && values_[value.operands.front()].forward) continue;
+    if (value.node->op == "builtin.getitem" && !value.operands.empty() && values_[value.operands.front()].forward) {
+      continue;
+    }
     value.forward = false;
     value.late = true;
   }
@@ -78,7 +182,6 @@ void JointView::AddNode(const Graph& graph, const Node& node, const SymbolValues
     values_[from].readers.push_back(index);
     value.forward = value.forward && values_[from].forward;
   }
-  value.available = (node.is_input() && !node.tangent) || IsSize(node.type);
   const bool view = IsView(node) && !value.operands.empty();
   if (node.type.is_tensor()) value.storage = view ? values_[value.operands.front()].storage : index;
   // A tuple of views passes its operand's memory on to the elements; any other tuple has none of its own.
@@ -86,33 +189,30 @@ void JointView::AddNode(const Graph& graph, const Node& node, const SymbolValues
   if (value.storage == index) value.bytes = Bytes(node.type, values);
   value.workspace = Workspace(node, values);
   value.seconds = Seconds(node, values, device, graph.axis_size());
-  // Random numbers are drawn once, whatever the user demands: keeping them gives the same gradients.
-  const bool random = DrawsRandomNumbers(node);
-  value.can_keep = value.storage == index && node.is_call() && (random || node.choice != Node::Choice::kRecompute);
-  value.must_recompute = node.is_call() && !random && node.choice == Node::Choice::kRecompute;
-  // Who demands that a view is kept means the memory that it shows.
-  const bool own = value.storage == index || value.storage < 0;
-  value.can_recompute = node.is_call() && !random && (!own || node.choice != Node::Choice::kKeep);
-  if (!own && node.choice == Node::Choice::kKeep && values_[value.storage].node->is_call()) {
-    JointValue& base = values_[value.storage];
-    base.can_keep = true;
-    base.can_recompute = base.must_recompute = false;
-  }
   values_.push_back(std::move(value));
 }
 
+// A block is the outermost module that is one of several in a list ("layers.3"), or, where blocks hold lists of which
+// several members do attention (the stages of a hierarchical model), a member of those ("stages.0.layers.3").
 void JointView::FindRegions() {
-  std::map<std::string, std::set<std::string>> siblings;  // "model.layers" -> its blocks
+  std::map<std::string, std::set<std::string>> members;  // "model.layers" -> its blocks; likewise those with attention
+  std::map<std::string, std::set<std::string>> attending;
   for (const JointValue& value : values_) {
-    const std::string block = BlockOf(value.node->provenance.module_path);
-    if (value.forward && !block.empty()) siblings[block.substr(0, block.rfind('.'))].insert(block);
+    if (!value.forward) continue;
+    for (const std::string& block : BlocksOf(value.node->provenance.module_path)) {
+      members[ContainerOf(block)].insert(block);
+      if (HoldsAttention(*value.node)) attending[ContainerOf(block)].insert(block);
+    }
   }
   std::map<std::string, int> numbers;  // Looked up only.
   for (JointValue& value : values_) {
-    const std::string block = BlockOf(value.node->provenance.module_path);
-    if (!value.forward || !value.node->is_call() || block.empty()) continue;
-    if (siblings[block.substr(0, block.rfind('.'))].size() < 2) continue;
-    value.region = numbers.emplace(block, static_cast<int>(numbers.size())).first->second;
+    if (!value.forward || !value.node->is_call()) continue;
+    std::string chosen;
+    for (const std::string& block : BlocksOf(value.node->provenance.module_path)) {
+      const std::string container = ContainerOf(block);
+      if (chosen.empty() ? members[container].size() > 1 : attending[container].size() > 1) chosen = block;
+    }
+    if (!chosen.empty()) value.region = numbers.emplace(chosen, static_cast<int>(numbers.size())).first->second;
   }
   regions_ = static_cast<int>(numbers.size());
 }

@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace autosp {
 namespace {
+
+constexpr std::int64_t kUnbounded = 1 << 12;  // A size that may grow so many times over is no matter of memory.
 
 bool Fits(const Graph& graph, const PlannerOptions& options, const SymbolValues& values) {
   const JointView view(graph, values, options.device);
@@ -27,6 +31,28 @@ std::int64_t LongestThatFits(const Graph& graph, const PlannerOptions& options, 
     (Fits(graph, options, values) ? low : high) = middle;
   }
   return low * multiple;
+}
+
+std::vector<std::pair<std::string, std::int64_t>> BoundsOfPlan(const Graph& graph, const PlannerOptions& options,
+                                                               const CheckpointChoice& choice) {
+  std::vector<std::pair<std::string, std::int64_t>> bounds;
+  if (options.policy != CheckpointPolicy::kAuto || options.budget <= 0) return bounds;
+  const auto fits = [&](const std::string& symbol, std::int64_t value) {
+    SymbolValues values = options.values;
+    values[symbol] = value;
+    return SimulateMemory(JointView(graph, values, options.device), choice).peak <= options.budget;
+  };
+  for (const auto& [symbol, value] : options.values) {
+    std::int64_t low = value, high = std::max<std::int64_t>(value, 1) * kUnbounded;
+    if (fits(symbol, high)) continue;  // Memory does not depend on it.
+    // The bound need not be the last token: each step builds the whole view.
+    while (bounds.empty() && low + 1 + low / 64 < high) {
+      const std::int64_t middle = low + (high - low) / 2;
+      (fits(symbol, middle) ? low : high) = middle;
+    }
+    bounds.emplace_back(symbol, low);
+  }
+  return bounds;
 }
 
 Status WithLongestThatFits(Status status, const Graph& graph, const PlannerOptions& options) {

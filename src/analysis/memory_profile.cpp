@@ -42,7 +42,7 @@ class Simulation {
   void OrderForward() {
     std::vector<bool> needed(view_.size(), false);
     for (const int output : view_.forward_outputs()) needed[output] = true;
-    for (int i = 0; i < view_.size(); ++i) needed[i] = needed[i] || choice_.keep[i];
+    for (int i = 0; i < view_.size(); ++i) needed[i] = needed[i] || choice_.keep[i] || view_[i].effect;
     for (int i = view_.size() - 1; i >= 0; --i) {
       if (!needed[i]) continue;
       for (const int operand : view_[i].operands) needed[operand] = true;

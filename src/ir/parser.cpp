@@ -231,13 +231,16 @@ class GraphParser {
     return true;
   }
 
-  // ["must_keep" | "must_recompute"] ["checkpoint"] ["loc" "(" ... ")"]
+  // ["must_keep" | "must_recompute" | "run_once"] ["written"] ["checkpoint"] ["loc" "(" ... ")"]
   bool ParseMarks(Node* node) {
     if (cursor_.TryConsumeWord("must_keep")) {
       node->choice = Node::Choice::kKeep;
     } else if (cursor_.TryConsumeWord("must_recompute")) {
       node->choice = Node::Choice::kRecompute;
+    } else if (cursor_.TryConsumeWord("run_once")) {
+      node->choice = Node::Choice::kOnce;
     }
+    node->written = cursor_.TryConsumeWord("written");
     if (cursor_.TryConsumeWord("checkpoint")) node->recompute = true;
     if (!cursor_.TryConsumeWord("loc")) return true;
     if (!cursor_.Consume("(", "after loc")) return false;

@@ -268,9 +268,10 @@ void AppendNode(std::string& text, const Node& node, const PrintOptions& options
     text += " : ";
     AppendType(text, node.type, mode);
   }
-  if (node.choice != Node::Choice::kFree) {
-    text += node.choice == Node::Choice::kKeep ? " must_keep" : " must_recompute";
-  }
+  if (node.choice == Node::Choice::kKeep) text += " must_keep";
+  if (node.choice == Node::Choice::kRecompute) text += " must_recompute";
+  if (node.choice == Node::Choice::kOnce) text += " run_once";
+  if (node.written) text += " written";
   if (node.recompute) text += " checkpoint";
   if (options.locations && node.provenance != Provenance()) AppendLocation(text, node.provenance);
 }

@@ -22,13 +22,6 @@ std::string_view BaseName(std::string_view op) {
   return op.substr(0, op.find('.'));
 }
 
-bool IsInPlace(std::string_view op) {
-  if (op.starts_with("builtin.") || op.starts_with("sym.") || op.starts_with("torch.")) return false;
-  const std::string_view name = BaseName(op);
-  if (name.ends_with("__")) return name.starts_with("__i") && name != "__invert__" && name != "__index__";
-  return name.ends_with("_");
-}
-
 bool IsCollective(std::string_view op) {
   constexpr std::string_view kMoves[] = {"autosp.reshard",    "autosp.shard_slice", "autosp.all_to_all",
                                          "autosp.all_gather", "autosp.all_reduce",  "autosp.reduce_scatter"};
@@ -200,7 +193,7 @@ class Verifier {
     if (node.recompute && form != Form::kPlanned) {
       Report(&node, fmt::format("{} is marked for recomputation before the planned form", NameOf(node)));
     }
-    if ((node.tangent || node.choice != Node::Choice::kFree) && form < Form::kJoint) {
+    if ((node.tangent || node.written || node.choice != Node::Choice::kFree) && form < Form::kJoint) {
       Report(&node, fmt::format("{} has a mark that belongs to a joint graph", NameOf(node)));
     }
     if (!node.is_call()) return;
@@ -236,6 +229,13 @@ class Verifier {
 };
 
 }  // namespace
+
+bool IsInPlace(std::string_view op) {
+  if (op.starts_with("builtin.") || op.starts_with("sym.") || op.starts_with("torch.")) return false;
+  const std::string_view name = BaseName(op);
+  if (name.ends_with("__")) return name.starts_with("__i") && name != "__invert__" && name != "__index__";
+  return name.ends_with("_");
+}
 
 Status Verify(const Graph& graph) { return Verifier(graph).Run(); }
 

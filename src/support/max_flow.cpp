@@ -65,9 +65,14 @@ MaxFlow::Capacity MaxFlow::Augment(int source, int sink) {
 }
 
 MaxFlow::Capacity MaxFlow::Solve(int source, int sink) {
-  while (BuildLevels(source, sink)) {
+  // Where only infinite edges are left to cut, more flow tells nothing and could overflow.
+  while (value_ < kInfinite / 2 && BuildLevels(source, sink)) {
     current_ = first_;
-    while (const Capacity pushed = Augment(source, sink)) value_ += pushed;
+    while (value_ < kInfinite / 2) {
+      const Capacity pushed = Augment(source, sink);
+      if (pushed == 0) break;
+      value_ += pushed;
+    }
   }
   return value_;
 }

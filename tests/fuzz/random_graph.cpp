@@ -153,6 +153,10 @@ class Generator {
     Node* node = graph_.AddCall(std::move(name), op, std::move(args), std::move(type));
     node->attributes = std::move(attributes);
     if (graph_.form() == Form::kPlanned) node->recompute = random_.OneIn(2);
+    if (graph_.form() >= Form::kJoint) {
+      node->choice = static_cast<Node::Choice>(random_.Below(4));
+      node->written = random_.OneIn(4);
+    }
     AddMarks(node);
   }
 

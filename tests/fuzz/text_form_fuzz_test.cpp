@@ -29,6 +29,8 @@ void ExpectEqualGraphs(const Graph& a, const Graph& b) {
     EXPECT_EQ(left.provenance, right.provenance);
     EXPECT_EQ(left.seq_dim, right.seq_dim);
     EXPECT_EQ(left.recompute, right.recompute);
+    EXPECT_EQ(left.choice, right.choice);
+    EXPECT_EQ(left.written, right.written);
     const auto operands_left = left.operands(), operands_right = right.operands();
     ASSERT_EQ(operands_left.size(), operands_right.size());
     for (std::size_t j = 0; j < operands_left.size(); ++j) EXPECT_EQ(operands_left[j]->name, operands_right[j]->name);

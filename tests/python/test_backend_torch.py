@@ -112,3 +112,23 @@ def test_metadata_that_aot_reads_is_carried_over():
     torch.compile(tiny_llama(1), backend=backend)(**token_batch(2, 16)).loss
     assert seen[0] == seen[1]
     assert seen[0][0] is not None
+
+
+def test_one_program_too_many_is_an_error_and_never_an_unsharded_step():
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 4)
+            self.times = 0
+
+        def forward(self, x):
+            return (self.linear(x) * self.times).sum()
+
+    torch._dynamo.reset()
+    model = Scaled()
+    compiled = torch.compile(model, backend="autosp", options={"sequence_parallel_size": 1, "inner_backend": "eager"})
+    with torch._dynamo.config.patch(recompile_limit=3, specialize_int=True):
+        with pytest.raises(Exception, match="recompile_limit"):
+            for times in range(6):
+                model.times = times
+                compiled(torch.randn(2, 4)).backward()

@@ -43,6 +43,49 @@ def assert_equal(ours, truth):
         assert torch.equal(ours[1][name], truth[1][name]), name
 
 
+@torch.library.custom_op("autosp_test::noisy", mutates_args=())
+def noisy(x: torch.Tensor) -> torch.Tensor:
+    """Another result at each call, and torch does not know."""
+    noisy.calls += 1
+    return x * noisy.calls
+
+
+noisy.calls = 0
+noisy.register_fake(torch.empty_like)
+noisy.register_autograd(
+    lambda ctx, gradient: gradient * ctx.saved_tensors[0].sign(),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(output),
+)
+
+
+class Block(torch.nn.Module):
+    """Norm after the sum, dropout, a buffer that the forward overwrites, an operator of somebody else's."""
+
+    def __init__(self, width, custom):
+        super().__init__()
+        self.linear, self.norm = torch.nn.Linear(width, width), torch.nn.LayerNorm(width)
+        self.custom = custom
+        self.register_buffer("scale", torch.ones(width))
+
+    def forward(self, x):
+        y = torch.sin(self.linear(x)) * torch.exp(self.scale)
+        with torch.no_grad():
+            self.scale.mul_(0.5).add_(y.detach().sin().mean(0))
+        y = noisy(y) if self.custom else y
+        return self.norm(x + F.dropout(torch.tanh(y), 0.3))
+
+
+class Blocks(torch.nn.Module):
+    def __init__(self, width=32, custom=True):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([Block(width, custom) for _ in range(3)])
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x.square().sum()
+
+
 POLICIES = [
     {"checkpoint": "full"}, {"checkpoint": "sac"}, {"checkpoint": "auto", "memory_budget": 0.0},
     {"checkpoint": "auto", "memory_budget": 0.5}, {"checkpoint": "auto", "memory_budget": 1.0},
@@ -75,6 +118,113 @@ def test_gradients_with_dropout_are_bitwise_equal_with_every_policy():
     truth = step(model, lambda compiled: compiled(x))
     for policy in POLICIES:
         assert_equal(step(model, lambda compiled: compiled(x), **policy), truth)
+
+
+def test_what_happens_once_happens_once():
+    """Computed again, each would give other gradients: what reads a buffer that the forward overwrites, an operator with
+    a state, random numbers. The truth is eager: PyTorch's own partitioner reads the overwritten buffer in backward."""
+    torch.manual_seed(0)
+    model, x = Blocks(), torch.randn(8, 32)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def fresh(**options):
+        model.load_state_dict(before)
+        noisy.calls = 0
+        return *step(model, lambda compiled: compiled(x), **options), model.layers[1].scale.clone()
+
+    torch.manual_seed(5)
+    loss = model(x)
+    loss.backward()
+    truth = loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}
+    scale = model.layers[1].scale.clone()
+    for policy in POLICIES:
+        *found, found_scale = fresh(**policy)
+        assert_equal(found, truth)
+        assert torch.equal(found_scale, scale) and noisy.calls == 3, policy
+
+
+def test_a_transformer_encoder_with_dropout_is_bitwise_equal_with_every_policy():
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(32, 4, 64, dropout=0.1, batch_first=True)
+    model, x = torch.nn.TransformerEncoder(layer, 3, enable_nested_tensor=False), torch.randn(2, 16, 32)
+    call = lambda compiled: compiled(x).square().mean()  # noqa: E731
+    truth = step(model, call)
+    for policy in POLICIES:
+        assert_equal(step(model, call, **policy), truth)
+
+
+class Stages(torch.nn.Module):
+    """Blocks with attention in two stages, of one and of two blocks; each stage is a member of a list itself."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.stages = torch.nn.ModuleList(
+            [torch.nn.ModuleList([Attending(width) for _ in range(count)]) for count in (1, 2)]
+        )
+
+    def forward(self, x):
+        for stage in self.stages:
+            for block in stage:
+                x = block(x)
+        return x.square().sum()
+
+
+class Attending(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.parts = torch.nn.ModuleList([torch.nn.Linear(width, width, bias=False) for _ in range(2)])
+
+    def forward(self, x):
+        y = self.parts[0](x)
+        return x + torch.tanh(self.parts[1](F.scaled_dot_product_attention(y, y, y)))
+
+
+def test_blocks_are_found_in_stages_and_at_the_top(caplog):
+    x = torch.randn(2, 8, 16)
+    assert plan_of(Stages(), lambda compiled: compiled(x), checkpoint="full")["regions"] == 3
+    top = torch.nn.Sequential(*[Attending(16) for _ in range(3)])
+    assert plan_of(top, lambda compiled: compiled(x).sum(), checkpoint="full")["regions"] == 3
+    with caplog.at_level(logging.WARNING, logger="autosp"):
+        alone = plan_of(torch.nn.Linear(16, 16), lambda compiled: compiled(x).sum(), checkpoint="full")
+    assert alone["regions"] == 0 and "computes nothing again" in caplog.text
+
+
+def test_the_users_hook_for_joint_graphs_is_called_first():
+    from torch._functorch import config
+
+    seen = []
+
+    def hook(gm, _inputs):
+        seen.append([node.meta.get("recompute") for node in gm.graph.nodes])
+        return gm
+
+    with config.patch(joint_custom_pass=hook):
+        step(Blocks(custom=False), lambda compiled: compiled(torch.randn(4, 32)), checkpoint="full")
+    assert len(seen) == 1 and not any(seen[0])
+
+
+def test_a_budget_in_bytes_holds_for_longer_sequences_too():
+    """One program serves many lengths; where its plan would need more than the budget, another one is made."""
+    torch.manual_seed(0)
+    model = tiny_llama(3)
+    budget = round(1.05 * plan_of(model, lambda c: c(**tagged(48)).loss, checkpoint="auto", memory_budget=0.5)["peak_bytes"])
+    plans = []
+    from autosp import checkpoint
+
+    original = checkpoint._tag
+    checkpoint._tag = lambda nodes, plan: (plans.append(plan), original(nodes, plan))
+    try:
+        torch._dynamo.reset()
+        settings = {"sequence_parallel_size": 1, "inner_backend": "aot_eager", "checkpoint": "auto", "memory_budget": budget}
+        compiled = torch.compile(model, backend="autosp", options=settings)
+        for length in (24, 26, 48, 49, 64):
+            compiled(**tagged(length)).loss.backward()
+    finally:
+        checkpoint._tag = original
+    assert len(plans) >= 2
+    assert all(plan["peak_bytes"] <= budget for plan in plans)
+    assert plans[-1]["recompute_seconds"] > plans[0]["recompute_seconds"]
+    assert plans[0]["bounds"][0][1] < 64
 
 
 def plan_of(model, call, **options):
@@ -202,7 +352,7 @@ def test_the_joint_hook_of_this_torch_is_called_once_per_compilation():
 
 def test_a_budget_that_nothing_fits_names_the_smallest():
     model, batch = tiny_llama(1), token_batch(1, 32)
-    with pytest.raises(autosp.AutoSPError, match="ASP0310.*smallest predicted peak is"):
+    with pytest.raises(autosp.AutoSPError, match="ASP0310.*smallest peak that a plan reaches is"):
         step(model, lambda compiled: compiled(**batch).loss, checkpoint="auto", memory_budget=1000)
 
 
@@ -229,11 +379,21 @@ def test_a_budget_that_nothing_fits_names_the_longest_sequence_that_does():
     [
         {"checkpoint": "auto"}, {"memory_budget": 0.5}, {"checkpoint": "sac", "memory_budget": 10},
         {"checkpoint": "sac", "inner_backend": "eager"}, {"checkpoint": "auto", "memory_budget": 1.5},
+        {"checkpoint": "auto", "memory_budget": "nan"}, {"checkpoint": "auto", "memory_budget": "1.5"},
+        {"checkpoint": "auto", "memory_budget": "inf"}, {"checkpoint": "auto", "memory_budget": "10 parsecs"},
     ],
 )  # fmt: skip
 def test_options_that_contradict_each_other_are_refused(options):
     with pytest.raises(autosp.AutoSPError, match="ASP0306"):
         step(Dropped(), lambda compiled: compiled(torch.randn(2, 32)), **options)
+
+
+def test_a_tiny_fraction_is_no_number_of_bytes():
+    x = torch.randn(8, 32)
+    tiny, zero = (
+        plan_of(Dropped(), lambda compiled: compiled(x), checkpoint="auto", memory_budget=b) for b in (1e-5, 0.0)
+    )
+    assert tiny["peak_bytes"] == zero["peak_bytes"]
 
 
 def test_the_plan_is_logged(caplog):

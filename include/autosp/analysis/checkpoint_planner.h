@@ -41,7 +41,8 @@ struct CheckpointPlan {
 //
 // Seconds are raised by up to 0.1 % towards the end of the program, so that equal layers change one at a time; the plan
 // is optimal for its kept bytes within that.
-// Errors: kMemoryBudget when no plan fits, with the smallest budget that does.
+// Errors: kMemoryBudget when no plan fits, with the smallest budget that does; kNoCheckpointPlan, one per value, when
+// backward reads what can neither be kept nor computed a second time.
 Expected<CheckpointPlan> PlanCheckpoints(const JointView& view, const PlannerOptions& options);
 
 // The smallest predicted peak that kAuto reaches; nothing when no plan exists.

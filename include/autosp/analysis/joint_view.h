@@ -13,19 +13,22 @@ struct JointValue {
   // backward computes it once, `late`.
   bool forward = false;
   bool late = false;
-  bool available = false;  // Backward has it for nothing: an input, or a size.
+  bool available = false;  // Backward has it for nothing: a size, or an input that nothing overwrites.
+  bool effect = false;     // The forward runs it whether its result is read or not.
   bool returned = false;   // The forward returns it (or a view of it): its memory stays whatever is kept.
   // The index of the value whose memory this is: itself, the base of a view; -1 for sizes and tuples. The elements of a
   // tuple own their memory, which their producer allocates.
   int storage = -1;
   double bytes = 0;  // Of its own memory; 0 for a view.
   double seconds = 0;
-  double workspace = 0;        // Bytes held while it runs.
-  bool can_keep = false;       // A tensor with memory of its own.
-  bool can_recompute = false;  // Gives the same result a second time.
+  double workspace = 0;         // Bytes held while it runs.
+  bool can_keep = false;        // A tensor with memory of its own.
+  bool can_recompute = false;   // Gives the same result a second time.
   bool must_recompute = false;  // The user demands it: a checkpoint region.
-  int region = -1;             // The repeated block (layer) it belongs to, numbered in program order; -1: none.
-  std::vector<int> operands;   // Indices, each once.
+  int region = -1;              // The repeated block (layer) it belongs to, numbered in program order; -1: none.
+  int tuple = -1;  // Of an element: the call that returns it with others. All that backward reads of one call is kept,
+                   // or none is.
+  std::vector<int> operands;  // Indices, each once.
   std::vector<int> readers;
 };
 
@@ -41,12 +44,19 @@ class JointView {
   int regions() const { return regions_; }
   const std::vector<int>& forward_outputs() const { return forward_outputs_; }
   const std::vector<int>& backward_outputs() const { return backward_outputs_; }
+  // Forward values that backward reads and that it cannot have: neither kept nor computed a second time. A buffer that
+  // the forward overwrites is one. No plan exists unless this is empty.
+  std::vector<int> Unreachable() const;
   // Whether a forward value outside the region of `index` reads its memory: what leaves a layer.
   bool LeavesRegion(int index) const;
 
  private:
   void AddNode(const Graph& graph, const Node& node, const SymbolValues& values, const DeviceModel& device);
-  void FindLate();
+  std::vector<bool> FindWritten() const;  // Per storage: something overwrites it.
+  bool Reads(const JointValue& value, const std::vector<bool>& written) const;
+  void SetChoices(JointValue& value, const std::vector<bool>& written) const;
+  void JoinTuples();
+  void FindLate(const std::vector<bool>& written);
   void FindRegions();
 
   std::vector<JointValue> values_;

@@ -62,9 +62,11 @@ struct Node {
   int origin = -1;            // Position in the imported framework graph; -1 for nodes that a pass made.
   std::int64_t seq_dim = -1;  // kInput: the dim the user tagged as the sequence, -1 when not tagged. Prints "tag=1".
   bool tangent = false;       // kInput, Joint and Planned forms: backward starts from it. Prints "tangent".
-  // Joint and Planned forms: what the user demanded of the value. Prints "must_keep" or "must_recompute".
-  enum class Choice : std::uint8_t { kFree, kKeep, kRecompute };
+  // Joint and Planned forms: what the user demanded of the value (prints "must_keep" or "must_recompute"), or that the
+  // call draws random numbers, has an effect or is unknown: a second run may give something else. Prints "run_once".
+  enum class Choice : std::uint8_t { kFree, kKeep, kRecompute, kOnce };
   Choice choice = Choice::kFree;
+  bool written = false;    // Joint and Planned forms: the program overwrites its memory. Prints "written".
   bool recompute = false;  // Planned form: backward computes this value again. Prints "checkpoint".
 
   bool is_input() const { return kind == Kind::kInput; }

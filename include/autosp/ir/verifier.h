@@ -16,4 +16,7 @@ namespace autosp {
 //   Joint, Planned  as Captured; recompute marks only in Planned
 Status Verify(const Graph& graph);
 
+// "aten.add_.Tensor": the op writes to its first operand.
+bool IsInPlace(std::string_view op);
+
 }  // namespace autosp

@@ -25,7 +25,7 @@ class MaxFlow {
   // `capacity` is at least the present one.
   void RaiseCapacity(int edge, Capacity capacity);
 
-  // The value of a maximum flow from `source` to `sink`.
+  // The value of a maximum flow from `source` to `sink`; at least kInfinite / 2 when no cut is finite.
   Capacity Solve(int source, int sink);
   // After Solve(): the smallest sink side of all minimum cuts, the nodes from which the sink can still be reached.
   std::vector<bool> SinkSide(int sink) const;

@@ -76,5 +76,15 @@ TEST(MaxFlow, DeepPathsNeedNoRecursion) {
   EXPECT_EQ(network.Solve(0, 1), 3);
 }
 
+TEST(MaxFlow, ManyInfinitePathsDoNotOverflow) {
+  MaxFlow flow(2);
+  for (int i = 0; i < 40; ++i) {
+    const int node = flow.AddNode();
+    flow.AddEdge(0, node, MaxFlow::kInfinite);
+    flow.AddEdge(node, 1, MaxFlow::kInfinite);
+  }
+  EXPECT_GE(flow.Solve(0, 1), MaxFlow::kInfinite / 2);
+}
+
 }  // namespace
 }  // namespace autosp
