@@ -71,13 +71,13 @@ def measure_passes(arguments: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def first_step(arguments: argparse.Namespace, with_pass: bool) -> float:
+def first_step(arguments: argparse.Namespace, with_pass: bool, layers: int | None = None) -> float:
     """Seconds until all ranks did the first forward and backward of a fresh model: the compilation and one tiny step."""
     import autosp
 
     torch._dynamo.reset()
     batch = make_batch(arguments.seq_length)
-    model = make_model(arguments.num_layers)
+    model = make_model(layers or arguments.num_layers)
     if with_pass:
         autosp.prepare_auto_sp_inputs(batch)
         options = {
@@ -108,7 +108,7 @@ def measure_ratio_on_rank(arguments: argparse.Namespace) -> None:
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
     for with_pass in (False, True):
-        first_step(arguments, with_pass)  # imports and first-use costs, thrown away
+        first_step(arguments, with_pass, layers=1)  # imports and first-use costs, thrown away
     rows = []
     for repetition in range(arguments.repetitions):
         order = (False, True) if repetition % 2 == 0 else (True, False)

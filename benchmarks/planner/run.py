@@ -239,7 +239,7 @@ class StepVariant:
         self.seconds: list[float] = []
         self.peak = 0
         if options is None and budget == 1.0:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
         settings = {"sequence_parallel_size": 1, "inner_backend": "aot_eager", **(options or {})}
         named = {"backend": "aot_eager"} if options is None else {"backend": "autosp", "options": settings}
         self.forward = torch.compile(self.model, **named)

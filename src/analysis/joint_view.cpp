@@ -215,6 +215,22 @@ void JointView::FindRegions() {
     if (!chosen.empty()) value.region = numbers.emplace(chosen, static_cast<int>(numbers.size())).first->second;
   }
   regions_ = static_cast<int>(numbers.size());
+  FindShared();
+}
+
+void JointView::FindShared() {
+  std::vector<bool> from_outside(values_.size(), false);
+  for (int i = 0; i < size(); ++i) {
+    JointValue& value = values_[i];
+    if (!value.forward) continue;
+    from_outside[i] = std::all_of(value.operands.begin(), value.operands.end(),
+                                  [&](int operand) { return values_[operand].region < 0 || from_outside[operand]; });
+    if (!from_outside[i] || value.region < 0 || !LeavesRegion(i)) continue;
+    // What a block returns is the last that it computes; this is read in it.
+    value.shared = std::any_of(value.readers.begin(), value.readers.end(), [&](int reader) {
+      return values_[reader].forward && values_[reader].region == value.region;
+    });
+  }
 }
 
 bool JointView::LeavesRegion(int index) const {

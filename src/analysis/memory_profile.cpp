@@ -18,24 +18,20 @@ class Simulation {
   }
 
  private:
-  // Appends `index` and what it needs and is not done yet, operands first; without recursion, programs are deep.
+  // Appends `index` and all that it needs and is not done yet in the order of the program, as PyTorch's partitioner does.
   template <typename F>
   void Schedule(int index, std::vector<bool>& done, const F& runs) {
-    std::vector<std::pair<int, std::size_t>> stack{{index, 0}};
+    std::vector<int> stack{index}, found;
     while (!stack.empty()) {
-      auto& [node, next] = stack.back();
-      const std::vector<int>& operands = view_[node].operands;
-      if (done[node] || !runs(node)) {
-        stack.pop_back();
-      } else if (next < operands.size()) {
-        const int operand = operands[next++];
-        if (!done[operand] && runs(operand)) stack.emplace_back(operand, 0);
-      } else {
-        done[node] = true;
-        profile_.order.push_back(node);
-        stack.pop_back();
-      }
+      const int node = stack.back();
+      stack.pop_back();
+      if (done[node] || !runs(node)) continue;
+      done[node] = true;
+      found.push_back(node);
+      stack.insert(stack.end(), view_[node].operands.begin(), view_[node].operands.end());
     }
+    std::sort(found.begin(), found.end());
+    profile_.order.insert(profile_.order.end(), found.begin(), found.end());
   }
 
   // The forward runs what its results and the kept values need, in the order of the program.

@@ -26,6 +26,9 @@ struct JointValue {
   bool can_recompute = false;   // Gives the same result a second time.
   bool must_recompute = false;  // The user demands it: a checkpoint region.
   int region = -1;              // The repeated block (layer) it belongs to, numbered in program order; -1: none.
+  // Each block made it for itself, of what lies outside of blocks, and equal values became one: a mask in the form that
+  // attention wants. It is no result of the block that it is counted to.
+  bool shared = false;
   int tuple = -1;  // Of an element: the call that returns it with others. All that backward reads of one call is kept,
                    // or none is.
   std::vector<int> operands;  // Indices, each once.
@@ -58,6 +61,7 @@ class JointView {
   void JoinTuples();
   void FindLate(const std::vector<bool>& written);
   void FindRegions();
+  void FindShared();
 
   std::vector<JointValue> values_;
   std::vector<int> forward_outputs_, backward_outputs_;
