@@ -18,7 +18,8 @@ class Simulation {
   }
 
  private:
-  // Appends `index` and all that it needs and is not done yet in the order of the program, as PyTorch's partitioner does.
+  // Appends `index` and all that it needs and is not done yet in the order of the program, as PyTorch's partitioner
+  // does.
   template <typename F>
   void Schedule(int index, std::vector<bool>& done, const F& runs) {
     std::vector<int> stack{index}, found;
@@ -59,9 +60,15 @@ class Simulation {
       if (!needed[i] || choice_.keep[i]) continue;
       for (const int operand : view_[i].operands) needed[operand] = true;
     }
-    for (int i = 0; i < view_.size(); ++i) {
-      // What does not depend on a tangent waits for its first reader, like recomputation.
-      if (needed[i] && !view_[i].forward && !view_[i].late && view_[i].node->is_call()) Schedule(i, done, runs);
+    const auto reads_tangent = [&](int i) {
+      return std::any_of(view_[i].operands.begin(), view_[i].operands.end(),
+                         [&](int operand) { return view_[operand].node->tangent; });
+    };
+    int first = 0;
+    while (first < view_.size() && !reads_tangent(first)) ++first;
+    for (int i = first; i < view_.size(); ++i) {
+      // What comes before, and what is computed again, waits for its first reader.
+      if (needed[i] && !view_[i].forward && view_[i].node->is_call()) Schedule(i, done, runs);
     }
     for (const int output : view_.backward_outputs()) Schedule(output, done, runs);
   }
