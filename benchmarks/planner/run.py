@@ -69,7 +69,8 @@ def measure_memory(arguments: argparse.Namespace) -> list[dict]:
             model, batch = shapes.make_model(name), shapes.make_batch(name, length)
             for policy in arguments.policies:
                 torch._dynamo.reset()
-                forward, plans, original = compiled_with_plan(model, POLICIES[policy])
+                options = {**POLICIES[policy], "inner_backend": arguments.inner_backend}
+                forward, plans, original = compiled_with_plan(model, options)
                 try:
                     step(forward, model, batch)
                 finally:
@@ -318,6 +319,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny-llama", choices=shapes.NAMES)
     parser.add_argument("--lengths", nargs="+", type=int, default=[512, 2048, 8192])
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument("--inner-backend", default="aot_eager", choices=("aot_eager", "inductor"), help="of `memory`")
     parser.add_argument("--seq-length", type=int, default=512)
     parser.add_argument("--num-layers", type=int, default=80)
     parser.add_argument("--repetitions", type=int, default=4)
