@@ -75,8 +75,8 @@ class CutFamily {
     const Node& node = *value.node;
     const Node& producer = value.tuple < 0 ? node : *(*view_)[value.tuple].node;
     if (base_ == Base::kSac && IsAttention(producer) && InRegion(i)) return true;
-    // A mask that every layer reads may be as large as anything in them.
-    if (value.shared || (base_ == Base::kLayerInputs && !InRegion(i))) return false;
+    // A mask that every layer reads may be as large as anything in them: whether it is kept is a matter of its costs.
+    if (base_ == Base::kLayerInputs && (value.shared || !InRegion(i))) return false;
     return base_ != Base::kFree && base_ != Base::kNone && view_->LeavesRegion(i);
   }
 

@@ -79,5 +79,44 @@ TEST(MemoryProfile, AnElementOfATupleOwnsItsMemory) {
   EXPECT_EQ(profile.backward_peak, 5000);  // a, i, t, g
 }
 
+constexpr std::string_view kBlocks = R"(
+graph @g(%x: f32[250], %k: bool[250], %t: f32[250] tangent) form=joint {
+  %m = aten.where.ScalarSelf(%k, 0.0, -inf) : f32[250] loc(module "layers.0")
+  %a = aten.sin(%x) : f32[250] loc(module "layers.0")
+  %h = aten.mul.Tensor(%a, %m) : f32[250] loc(module "layers.0")
+  %b = aten.cos(%h) : f32[250] loc(module "layers.1.parts.0")
+  %o = aten.mul.Tensor(%b, %m) : f32[250] loc(module "layers.1.parts.1")
+  %g = aten.mul.Tensor(%t, %o) : f32[250]
+  return %o backward %g
+})";
+
+TEST(JointView, WhatEachBlockMadeForItselfIsNoResultOfTheFirst) {
+  const Simulated s(kBlocks);
+  EXPECT_EQ(s.view.regions(), 2);
+  EXPECT_TRUE(s.view[s.At("m")].shared);
+  EXPECT_FALSE(s.view[s.At("h")].shared);
+  EXPECT_TRUE(s.view.LeavesRegion(s.At("h")));
+}
+
+TEST(MemoryProfile, WhatComesBeforeTheFirstTangentWaitsForItsReader) {
+  const Simulated s(R"(
+graph @g(%x: f32[250], %t: f32[250] tangent) form=joint {
+  %a = aten.sin(%x) : f32[250]
+  %early = aten.cos(%x) : f32[250]
+  %g = aten.mul.Tensor(%t, %a) : f32[250]
+  %late = aten.exp(%x) : f32[250]
+  %g1 = aten.mul.Tensor(%g, %g) : f32[250]
+  %g2 = aten.mul.Tensor(%g1, %late) : f32[250]
+  %g3 = aten.mul.Tensor(%g2, %early) : f32[250]
+  return %a backward %g3
+})");
+  const MemoryProfile profile = s.Run({"a"}, {});
+  std::vector<std::string> names;
+  for (std::size_t i = profile.backward_begin; i < profile.order.size(); ++i) {
+    names.push_back(s.view[profile.order[i]].node->name);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"g", "late", "g1", "g2", "early", "g3"}));
+}
+
 }  // namespace
 }  // namespace autosp
