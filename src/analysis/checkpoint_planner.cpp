@@ -22,7 +22,7 @@ class CutFamily {
   CutFamily(const JointView& view, Base base)
       : view_(&view),
         base_(base),
-        largest_(static_cast<double>(MaxFlow::kInfinite / 8) / (view.size() + 1)),
+        largest_(static_cast<double>(MaxFlow::kInfinite) / 8 / (view.size() + 1)),
         network_(2) {
     in_.assign(view.size(), -1);
     out_.assign(view.size(), -1);
