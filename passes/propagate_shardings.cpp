@@ -1,7 +1,7 @@
 #include "propagate_shardings.h"
 
 #include <autosp/ir/printer.h>
-#include <autosp/sharding/strategy.h>
+#include <autosp/sharding/sharding_cut.h>
 
 #include <fmt/format.h>
 
@@ -11,69 +11,51 @@
 namespace autosp {
 namespace {
 
+using Layouts = std::vector<Layout>;
+
 class Propagation {
  public:
-  Propagation(Graph& graph, PassContext& context) : graph_(graph), context_(context) {}
+  Propagation(Graph& graph, PassContext& context)
+      : graph_(graph),
+        context_(context),
+        candidates_(
+            CutCandidates::Find(graph, *context.rules, CandidateOptions{context.options.attention == "ulysses"})),
+        cut_(ChooseCutCalls(graph, candidates_, context.options.outputs == "gathered")) {}
 
   Status Run() {
+    status_ = candidates_.status();
     for (const auto& node : graph_.nodes()) {
       if (node->is_input()) {
-        VisitInput(*node);
+        SetWhole(*node);
       } else if (node->is_call()) {
         VisitCall(*node);
       }
     }
     if (status_.ok()) CheckLoss();
+    if (status_.ok()) ReportIfNothingIsCut();
     return status_;
   }
 
  private:
-  using Layouts = std::vector<Layout>;
-
-  void VisitInput(Node& node) {
-    SetResultLayouts(node, Layouts(ResultLayouts(node).size(), Layout::Replicated()));
-    if (node.seq_dim >= 0) {
-      latent_[&node] = {Layout::Sharded(static_cast<int>(node.seq_dim), node.type.shape[node.seq_dim])};
-    }
-  }
-
   void VisitCall(Node& node) {
-    if (node.op == "builtin.getitem" && node.args.size() == 2 && node.args[0].node() != nullptr) {
-      VisitGetItem(node, *node.args[0].node());
-      return;
-    }
-    const OpRule* rule = context_.rules->Find(node.op);
-    if (rule == nullptr) {
+    const CutCandidate* candidate = candidates_.Of(node);
+    if (node.op == "builtin.getitem") {
+      SetElement(node);
+    } else if (candidate == nullptr || !candidate->has_rule) {
       VisitUnknown(node);
-      return;
+    } else {
+      if (candidate->mapping.random) {
+        Refuse(DiagnosticCode::kRandomOnSharded, node,
+               fmt::format("{} draws random numbers, and {} ranks would not draw those of one process", node.op,
+                           graph_.axis_size()));
+      }
+      Assign(node, *candidate);
     }
-    Expected<FactorMapping> mapping = MapFactors(node, *rule);
-    if (!mapping.ok()) {
-      status_.Append(mapping.status());
-      SetWhole(node);
-      return;
-    }
-    if (mapping->random) {
-      Refuse(DiagnosticCode::kRandomOnSharded, node,
-             fmt::format("{} draws random numbers, and {} ranks would not draw those of one process", node.op,
-                         graph_.axis_size()));
-    }
-    Decide(node, *mapping);
   }
 
-  // An element of a tuple lies as the tuple's producer left it.
-  void VisitGetItem(Node& node, const Node& tuple) {
-    const auto* index = node.args[1].get<std::int64_t>();
-    const std::size_t count = tuple.type.elements.size();
-    if (index == nullptr || static_cast<std::size_t>(*index) >= count || !node.type.is_tensor()) {
-      SetWhole(node);
-      return;
-    }
-    node.type.layout = tuple.type.elements[*index].layout;
-    const Layouts* latent = Latent(tuple);
-    std::size_t tensor = 0;
-    for (std::int64_t i = 0; i < *index; ++i) tensor += tuple.type.elements[i].is_tensor() ? 1 : 0;
-    if (latent != nullptr && tensor < latent->size()) latent_[&node] = {(*latent)[tensor]};
+  void SetElement(Node& node) {
+    const bool cut = cut_.contains(&CutCandidates::Decider(node));
+    SetResultLayouts(node, Layouts(ResultLayouts(node).size(), cut ? candidates_.WhenCut(node) : Layout::Replicated()));
   }
 
   void VisitUnknown(Node& node) {
@@ -95,90 +77,44 @@ class Propagation {
     }
   }
 
-  void Decide(Node& node, const FactorMapping& mapping) {
-    Layouts operands;
-    for (const OperandFactors& operand : mapping.operands) operands.push_back(operand.value->type.layout);
-    const bool any_cut = std::any_of(
-        mapping.operands.begin(), mapping.operands.end(),
-        [](const OperandFactors& operand) { return operand.read && operand.value->type.layout.is_sharded(); });
-    const Layouts latents = LatentOperands(mapping);
-    if (any_cut) {
-      DecideCut(node, mapping, operands);
-    } else if (IsTrained(node)) {
-      // Cutting replicated operands costs nothing; which one offers the factor first decides.
-      DecideCut(node, mapping, latents);
+  void Assign(Node& node, const CutCandidate& candidate) {
+    const bool cut = cut_.contains(&node);
+    if (cut) {
+      SetResultLayouts(node, candidate.visible);
     } else {
       SetWhole(node);
     }
-    SetLatent(node, mapping, any_cut ? operands : latents);
+    const Strategy strategy = cut ? candidate.strategy : StrategyFor(candidate.mapping, std::nullopt);
+    ReportGathers(node, candidate.mapping, strategy);
+    if (cut) {
+      ReportCut(node, candidate);
+    } else if (candidate.cut && candidate.trained) {
+      Remark(node, fmt::format("computed whole on every rank, though it could be cut: {:.0f} bytes more per step, and "
+                               "cutting it would send more",
+                               WholePrice(graph_, node, candidate)));
+    }
   }
 
-  // `offers`: layouts (real or latent) whose factors may be cut.
-  void DecideCut(Node& node, const FactorMapping& mapping, const Layouts& offers) {
-    if (context_.options.attention == "ulysses" && NeedsRepair(mapping, offers)) {
-      Repair(node, mapping, offers);
-      return;
-    }
-    std::optional<FactorSharding> best;
-    double best_bytes = 0;
-    for (std::size_t i = 0; i < offers.size(); ++i) {
-      if (!mapping.operands[i].read) continue;
-      const std::optional<FactorSharding> cut = ProjectLayout(offers[i], mapping.operands[i].dims, mapping.factors);
-      if (!cut || mapping.factors[cut->factor].kind == FactorKind::kWhole) continue;
-      // Whole operands are summed whole: starting a cut in order to reduce over it would only add a collective.
-      if (IsStart(mapping) && mapping.factors[cut->factor].kind == FactorKind::kReduction) continue;
-      const double bytes = Cost(node, mapping, *cut);
-      if (!best || bytes < best_bytes) {
-        best = cut;
-        best_bytes = bytes;
-      }
-    }
-    const Strategy strategy = StrategyFor(mapping, best);
-    SetResultLayouts(node, strategy.results);
-    if (best && IsStart(mapping)) {
+  void ReportCut(const Node& node, const CutCandidate& candidate) {
+    if (candidate.repaired) {
+      const std::int64_t heads = candidate.mapping.query_heads;
+      Remark(node, fmt::format("attention needs every key: computed on {} of {} query heads per rank (Ulysses), "
+                               "exchanged to heads and back",
+                               heads / graph_.axis_size(), heads));
+    } else if (candidate.exchanged) {
+      Remark(node, fmt::format("between products over positions that are cut on both sides: computed on 1 of {} parts "
+                               "of a loop that both have (Ulysses)",
+                               graph_.axis_size()));
+    } else if (candidate.trained && ReadsNothingCut(candidate)) {
       Remark(node, fmt::format("cut over \"sp\"={} from here on: it depends on trained values and its {} is the tagged "
                                "sequence",
-                               graph_.axis_size(), best->length.ToString()));
+                               graph_.axis_size(), candidate.cut->length.ToString()));
     }
-    ReportGathers(node, mapping, strategy);
   }
 
-  void Repair(Node& node, const FactorMapping& mapping, const Layouts& offers) {
-    const std::int64_t ranks = graph_.axis_size();
-    const Dim& heads = mapping.factors[mapping.repair_to].size;
-    const bool cut_allowed = mapping.factors[mapping.repair_to].kind == FactorKind::kPassThrough;
-    const bool divisible = heads.constant() && *heads.constant() % ranks == 0;
-    if (!cut_allowed || !divisible) {
-      Refuse(DiagnosticCode::kHeadsNotDivisible, node,
-             fmt::format("cannot move axis \"sp\"={} from the sequence to the heads: {} query heads and {} kv heads",
-                         ranks, mapping.query_heads, heads.ToString()));
-      SetWhole(node);
-      return;
-    }
-    // Readers see the result cut where the query was; a query that arrives whole leaves the result whole.
-    Layout visible = Layout::Replicated();
-    for (std::size_t i = 0; i < offers.size() && !visible.is_sharded(); ++i) {
-      const std::optional<FactorSharding> cut = ProjectLayout(offers[i], mapping.operands[i].dims, mapping.factors);
-      if (cut && cut->factor == mapping.repair_from) visible = LayoutUnder(*cut, mapping.results[0], mapping.factors);
-    }
-    SetResultLayouts(node, {visible});
-    Remark(node, fmt::format("attention needs every key: computed on {} of {} query heads per rank (Ulysses), "
-                             "exchanged to heads and back",
-                             mapping.query_heads / ranks, mapping.query_heads));
-  }
-
-  // Bytes moved for the operands and the result when `cut` is chosen.
-  double Cost(const Node& node, const FactorMapping& mapping, const FactorSharding& cut) const {
-    const Strategy strategy = StrategyFor(mapping, cut);
-    double bytes = 0;
-    for (std::size_t i = 0; i < strategy.operands.size(); ++i) {
-      const Type& type = mapping.operands[i].value->type;
-      bytes += ReshardBytes(graph_, type, type.layout, strategy.operands[i]);
-    }
-    if (node.type.is_tensor() && strategy.results[0].is_partial()) {
-      bytes += ReshardBytes(graph_, node.type, strategy.results[0], Layout::Replicated());
-    }
-    return bytes;
+  static bool ReadsNothingCut(const CutCandidate& candidate) {
+    return std::none_of(candidate.mapping.operands.begin(), candidate.mapping.operands.end(),
+                        [](const OperandFactors& operand) { return operand.value->type.layout.is_sharded(); });
   }
 
   void ReportGathers(Node& node, const FactorMapping& mapping, const Strategy& strategy) {
@@ -198,47 +134,21 @@ class Propagation {
     }
   }
 
-  static bool IsTrained(const Node& node) {
-    return node.type.requires_grad || std::any_of(node.type.elements.begin(), node.type.elements.end(),
-                                                  [](const Type& type) { return type.requires_grad; });
-  }
-
-  static bool IsStart(const FactorMapping& mapping) {
-    return std::none_of(mapping.operands.begin(), mapping.operands.end(),
-                        [](const OperandFactors& operand) { return operand.value->type.layout.is_sharded(); });
-  }
-
-  const Layouts* Latent(const Node& node) const {
-    const auto found = latent_.find(&node);
-    return found == latent_.end() ? nullptr : &found->second;
-  }
-
-  Layouts LatentOperands(const FactorMapping& mapping) const {
-    Layouts layouts;
-    for (const OperandFactors& operand : mapping.operands) {
-      const Layouts* latent = Latent(*operand.value);
-      layouts.push_back(latent != nullptr && operand.read ? latent->at(0) : Layout());
-    }
-    return layouts;
-  }
-
-  // A result remembers where the sequence is even while it is whole; the first operand that knows decides.
-  void SetLatent(const Node& node, const FactorMapping& mapping, const Layouts& offers) {
-    const Layouts real = ResultLayouts(node);
-    if (std::any_of(real.begin(), real.end(), [](const Layout& layout) { return layout.is_sharded(); })) {
-      latent_[&node] = real;
-      return;
-    }
-    for (std::size_t i = 0; i < offers.size(); ++i) {
-      const std::optional<FactorSharding> cut = ProjectLayout(offers[i], mapping.operands[i].dims, mapping.factors);
-      if (!cut || mapping.factors[cut->factor].kind != FactorKind::kPassThrough) continue;
-      latent_[&node] = StrategyFor(mapping, cut).results;
-      return;
-    }
-  }
-
   static void SetWhole(Node& node) {
     SetResultLayouts(node, Layouts(ResultLayouts(node).size(), Layout::Replicated()));
+  }
+
+  // Exact, but no more than what one process does: somebody who asked for a cut must hear of it.
+  void ReportIfNothingIsCut() {
+    const auto& nodes = graph_.nodes();
+    const auto first = std::find_if(nodes.begin(), nodes.end(), [&](const auto& node) {
+      const CutCandidate* candidate = candidates_.Of(*node);
+      return candidate != nullptr && candidate->trained;
+    });
+    if (!cut_.empty() || first == nodes.end()) return;
+    Remark(**first,
+           fmt::format("nothing is cut over \"sp\"={}: every rank computes the whole sequence", graph_.axis_size()),
+           true);
   }
 
   // The sum over the ranks' losses is only right if the loss is in the graph: a whole scalar that depends on cut
@@ -284,7 +194,8 @@ class Propagation {
 
   Graph& graph_;
   PassContext& context_;
-  std::map<const Node*, Layouts> latent_;  // Looked up only.
+  const CutCandidates candidates_;
+  const std::set<const Node*> cut_;  // Looked up only.
   Status status_;
 };
 

@@ -9,6 +9,15 @@
 namespace autosp {
 namespace {
 
+bool KeepsDim(const MappingBuilder& builder, int rank, int dim, const Dim& size) {
+  if (size.is_one() || builder.mapping.operands.size() != 1) return false;
+  for (std::size_t r = 0; r < builder.result_count(); ++r) {
+    const std::vector<Dim>& result = builder.ResultType(r).shape;
+    if (static_cast<int>(result.size()) != rank || result[dim] != size) return false;
+  }
+  return true;
+}
+
 // Ops along one or more dims (softmax, cumsum, cat, select, split, topk, flip ...): those dims are needed whole, every
 // other dim passes. A result of one rank less has lost its dim.
 void Along(MappingBuilder& builder) {
@@ -33,6 +42,11 @@ void Along(MappingBuilder& builder) {
   DimFactors passing(rank);
   for (int dim = 0; dim < rank; ++dim) {
     if (!along[dim] && !shape[dim].is_one()) passing[dim] = {builder.AddFactor(shape[dim])};
+    // Where the dim keeps its size (softmax, cumsum, roll), the result's positions are the operand's: readers may cut
+    // it.
+    if (along[dim] && KeepsDim(builder, rank, dim, shape[dim])) {
+      passing[dim] = {builder.AddFactor(shape[dim], FactorKind::kWhole)};
+    }
   }
   for (OperandFactors& operand : builder.mapping.operands) {
     if (builder.ShapeOf(operand).size() == shape.size()) operand.dims = passing;
