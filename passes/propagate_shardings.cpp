@@ -108,7 +108,7 @@ class Propagation {
       // Cutting replicated operands costs nothing; which one offers the factor first decides.
       DecideCut(node, mapping, latents);
     } else {
-      SetWhole(node);
+      SetResultLayouts(node, StrategyFor(mapping, std::nullopt).results);
     }
     SetLatent(node, mapping, any_cut ? operands : latents);
   }
