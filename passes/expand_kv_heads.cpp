@@ -1,64 +1,75 @@
 #include "expand_kv_heads.h"
 
+#include <autosp/sharding/attention_heads.h>
+
 #include <fmt/format.h>
 
 #include <numeric>
+#include <tuple>
 
 namespace autosp {
 namespace {
-
-constexpr const char* kAttention = "aten.scaled_dot_product_attention";
 
 class ExpandKvHeadsPass : public Pass {
  public:
   const char* name() const override { return "expand-kv-heads"; }
   Form form_in() const override { return Form::kNormalized; }
   Form form_out() const override { return Form::kNormalized; }
-  const char* summary() const override { return "repeats kv heads where the ranks outnumber them"; }
+  const char* summary() const override { return "repeats kv heads where that lets the ranks compute or send less"; }
 
   Expected<bool> Run(Graph& graph, PassContext& context) const override {
-    if (context.options.attention != "ulysses") return false;
-    std::vector<Node*> attentions;
-    for (const auto& node : graph.nodes()) {
-      if (node->is_call(kAttention) && node->args.size() >= 3) attentions.push_back(node.get());
-    }
+    if (context.options.attention != "ulysses" || graph.axis_size() == 1) return false;
     bool changed = false;
     std::map<std::pair<std::string, std::int64_t>, Node*> made;  // A value read by several layers is repeated once.
-    for (Node* node : attentions) changed = Expand(graph, context, *node, made) || changed;
+    for (Node* node : AttentionsUnderCut(graph)) changed = Expand(graph, context, *node, made) || changed;
     return changed;
   }
 
  private:
+  // The number of kv heads to repeat to; see the header.
+  static std::int64_t Wanted(const AttentionHeads& heads, std::int64_t ranks) {
+    const std::int64_t least = std::lcm(heads.key, heads.value);
+    std::int64_t best = 0;
+    std::tuple<std::int64_t, std::int64_t> best_cost;
+    for (std::int64_t groups = least; groups <= heads.query; groups += least) {
+      if (heads.query % groups != 0) continue;
+      const std::int64_t slots = RoundUp(groups, ranks);
+      const std::tuple cost{slots * (heads.query / groups), slots};
+      if (best == 0 || cost < best_cost) {
+        best = groups;
+        best_cost = cost;
+      }
+    }
+    return best;
+  }
+
   bool Expand(Graph& graph, PassContext& context, Node& node,
               std::map<std::pair<std::string, std::int64_t>, Node*>& made) const {
-    const std::int64_t ranks = graph.axis_size();
-    const auto heads_of = [&](int argument) -> std::int64_t {
-      const Node* value = node.args[argument].node();
-      if (value == nullptr || value->type.rank() < 3) return 0;
-      return value->type.shape[value->type.shape.size() - 3].constant().value_or(0);
-    };
-    const std::int64_t heads = heads_of(0);
-    const std::int64_t groups = heads_of(1);
-    if (heads == 0 || groups == 0 || groups != heads_of(2) || heads % groups != 0) return false;
-    if (heads % ranks != 0 || groups % ranks == 0) return false;
-    std::int64_t wanted = std::lcm(groups, ranks);
-    if (heads % wanted != 0) wanted = heads;
+    const std::optional<AttentionHeads> heads = HeadsOf(node);
+    if (!heads) return false;
+    const std::int64_t wanted = Wanted(*heads, graph.axis_size());
+    if (wanted == 0 || (wanted == heads->key && wanted == heads->value)) return false;
     for (const int argument : {1, 2}) {
       Node* value = node.args[argument].node();
+      const int dim = value->type.rank() - 3;
+      const std::int64_t have = argument == 1 ? heads->key : heads->value;
+      if (have == wanted) continue;
       Node*& repeated = made[{value->name, wanted}];
       if (repeated == nullptr) {
-        const int dim = value->type.rank() - 3;
         Type type = value->type;
         type.shape[dim] = wanted;
         repeated = graph.InsertAfter(value->is_input() ? nullptr : value, value->name + "_heads",
-                                     "aten.repeat_interleave.self_int", {value, wanted / groups, dim}, type);
+                                     "aten.repeat_interleave.self_int", {value, wanted / have, dim}, type);
         repeated->provenance = node.provenance;
       }
       node.args[argument] = repeated;
     }
-    context.remarks.push_back({name(), "%" + node.name,
-                               fmt::format("{} kv heads repeated to {} for {} ranks", groups, wanted, ranks),
-                               node.provenance.location});
+    // One kv head is broadcast without being asked for; several are grouped only on request.
+    if (wanted != heads->query) node.set_attribute("enable_gqa", true);
+    context.remarks.push_back(
+        {name(), "%" + node.name,
+         fmt::format("{} kv heads repeated to {} for {} ranks", heads->key, wanted, graph.axis_size()),
+         node.provenance.location});
     return true;
   }
 };

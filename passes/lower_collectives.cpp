@@ -32,6 +32,13 @@ bool CallRuntimeOps(Graph& graph) {
   return changed;
 }
 
+// What told that this number is drawn on each rank, and reduced after, has done its work.
+void DrawSeeds(Graph& graph) {
+  for (const auto& node : graph.nodes()) {
+    if (node->is_call("autosp_fx.draw_seed")) node->op = "aten.randint";
+  }
+}
+
 bool AllOnCpu(const Graph& graph) {
   return std::all_of(graph.nodes().begin(), graph.nodes().end(), [](const auto& node) {
     return !node->is_call() || !node->op.starts_with(kAbstract) || node->type.device == "cpu";
@@ -441,6 +448,7 @@ class LowerCollectivesPass : public Pass {
   Form form_out() const override { return Form::kLowered; }
   const char* summary() const override { return "collectives become ATen views and functional collectives"; }
   Expected<bool> Run(Graph& graph, PassContext& context) const override {
+    DrawSeeds(graph);
     const std::string& wanted = context.options.collectives;
     if (wanted == "fused" || (wanted == "auto" && AllOnCpu(graph))) {
       CallRuntimeOps(graph);

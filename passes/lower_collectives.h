@@ -25,6 +25,7 @@ namespace autosp {
 //   reduce_scatter  P to the front, reduce_scatter_tensor.
 //   all_reduce      all_reduce.
 //   mask_padding    where(rank*L + arange(L) < n, x, value).
+// In both, autosp_fx.draw_seed becomes the aten.randint that it is on each rank.
 // The rank is a value read at run time (autosp_fx.mesh_coordinate), so the program is the same on every rank.
 std::unique_ptr<Pass> MakeLowerCollectivesPass();
 

@@ -79,12 +79,8 @@ class Propagation {
 
   void Assign(Node& node, const CutCandidate& candidate) {
     const bool cut = cut_.contains(&node);
-    if (cut) {
-      SetResultLayouts(node, candidate.visible);
-    } else {
-      SetWhole(node);
-    }
     const Strategy strategy = cut ? candidate.strategy : StrategyFor(candidate.mapping, std::nullopt);
+    SetResultLayouts(node, cut ? candidate.visible : strategy.results);
     ReportGathers(node, candidate.mapping, strategy);
     if (cut) {
       ReportCut(node, candidate);

@@ -174,8 +174,9 @@ class Derivation {
       any = any || std::any_of(found->second.begin(), found->second.end(),
                                [](const Known& known) { return !known.layout.is_replicated(); });
     }
-    if (!any) return;  // Whole operands, whole results: the op is the one of the whole program.
     const OpRule* rule = context_.rules->Find(node.op);
+    // Whole operands, whole results: the op is the one of the whole program. A seed is drawn by each rank.
+    if (!any && (rule == nullptr || rule->function != "draw_seed")) return;
     if (rule == nullptr) {
       Conflict(node, fmt::format("{} has no rule and reads a value that is not whole", node.op));
       return;
@@ -201,6 +202,12 @@ class Derivation {
     for (const std::string& conflict : mapping.size_conflicts)
       Conflict(node, fmt::format("{} in {}", conflict, node.op));
     if (mapping.random) Conflict(node, fmt::format("{} draws random numbers on a cut value", node.op));
+    if (mapping.makes_terms) {
+      Known term;
+      term.layout = Layout::Partial(*mapping.makes_terms);
+      Store(node, term);
+      return;
+    }
     std::optional<FactorSharding> cut;
     Known source;
     for (const OperandFactors& operand : mapping.operands) {

@@ -8,7 +8,8 @@ examples:
 
 `passes` prints seconds per step. `ratio` prints seconds from the start of the first forward until every rank has done its
 first backward, without and with the pass, per repetition (orders alternate) and as medians, and their ratio; what is loaded
-or set up once per process is paid before. --json FILE writes the same figures.
+or set up once per process is paid before. cpu_ratio is the same of processor seconds of rank 0 and of the compilers that it
+starts: it does not feel what else the machine does, nor that ranks wait for each other. --json FILE writes the same figures.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -71,8 +73,17 @@ def measure_passes(arguments: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def first_step(arguments: argparse.Namespace, with_pass: bool, layers: int | None = None) -> float:
-    """Seconds until all ranks did the first forward and backward of a fresh model: the compilation and one tiny step."""
+def processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    )
+
+
+def first_step(arguments: argparse.Namespace, with_pass: bool, layers: int | None = None) -> tuple[float, float]:
+    """Seconds, of the clock and of processors, until all ranks did the first forward and backward of a fresh model: the
+    compilation and one tiny step."""
     import autosp
 
     torch._dynamo.reset()
@@ -91,20 +102,24 @@ def first_step(arguments: argparse.Namespace, with_pass: bool, layers: int | Non
             torch._dynamo.mark_dynamic(value, 1)
         compiled = torch.compile(model, backend=arguments.inner_backend, fullgraph=True)
     torch.distributed.barrier()
-    start = time.perf_counter()
+    start, start_of_processor = time.perf_counter(), processor_seconds()
     compiled(**batch).loss.backward()
+    used = processor_seconds() - start_of_processor
     torch.distributed.barrier()  # Ranks wait for each other with the pass; without it the slower one counts as well.
-    return time.perf_counter() - start
+    return time.perf_counter() - start, used
 
 
-def _compared(without: float, with_pass: float) -> dict[str, float]:
-    return {"without_s": without, "with_s": with_pass, "ratio": with_pass / without}
+def _compared(without: tuple[float, float], with_pass: tuple[float, float]) -> dict[str, float]:
+    ratios = [b / a for a, b in zip(without, with_pass, strict=True)]
+    return {"without_s": without[0], "with_s": with_pass[0], "ratio": ratios[0],
+            "without_cpu_s": without[1], "with_cpu_s": with_pass[1], "cpu_ratio": ratios[1]}  # fmt: skip
 
 
 def measure_ratio_on_rank(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     # A cache hit is no compilation.
     torch._inductor.config.force_disable_caches = True
+    torch._inductor.config.compile_threads = 1  # Compilers started by this process count among its children.
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
     for with_pass in (False, True):
@@ -114,8 +129,9 @@ def measure_ratio_on_rank(arguments: argparse.Namespace) -> None:
         order = (False, True) if repetition % 2 == 0 else (True, False)
         seconds = {with_pass: first_step(arguments, with_pass) for with_pass in order}
         rows.append({"run": "without, with" if order[1] else "with, without", **_compared(seconds[False], seconds[True])})
-    middle = [statistics.median(row[column] for row in rows) for column in ("without_s", "with_s")]
-    rows.append({"run": "median", **_compared(*middle)})
+    middle = {name: statistics.median(row[name] for row in rows) for name in rows[0] if name.endswith("_s")}
+    without, with_pass = ((middle[f"{side}_s"], middle[f"{side}_cpu_s"]) for side in ("without", "with"))
+    rows.append({"run": "median", **_compared(without, with_pass)})
     if torch.distributed.get_rank() == 0:
         for row in rows:
             print("ROW " + json.dumps(row), flush=True)

@@ -112,6 +112,11 @@ class Simulation {
     if (op == "autosp.reshard") {
       throw ExecutionError("autosp.reshard names a wish, not an operation: run reshard-to-collectives first");
     }
+    if (op == "autosp_fx.draw_seed") {  // aten.randint, under a name that tells passes what is done with it.
+      Node draw = node;
+      draw.op = "aten.randint";
+      return interp::CallOperator(draw, scope);
+    }
     for (const std::string_view prefix : {"builtin.", "autosp.", "autosp_fx.", "torch.higher_order."}) {
       if (op.starts_with(prefix)) throw ExecutionError("the simulator does not know the operation " + node.op);
     }

@@ -138,16 +138,16 @@ class CandidateSearch {
 
   void Repair(const Node& node, CutCandidate& candidate, const Layouts& offers) {
     const FactorMapping& mapping = candidate.mapping;
-    const std::int64_t ranks = graph_.axis_size();
     const Dim& heads = mapping.factors[mapping.repair_to].size;
     const bool cut_allowed = mapping.factors[mapping.repair_to].kind == FactorKind::kPassThrough;
-    const bool divisible = heads.constant() && *heads.constant() % ranks == 0;
+    const bool divisible = heads.constant() && *heads.constant() % graph_.axis_size() == 0;
     if (!cut_allowed || !divisible) {
-      const std::string text =
-          fmt::format("cannot move axis \"sp\"={} from the sequence to the heads: {} query heads and {} kv heads",
-                      ranks, mapping.query_heads, heads.ToString());
+      std::string text =
+          fmt::format("cannot move axis \"sp\"={} from the sequence to the heads: ", graph_.axis_size()) +
+          (heads.constant() ? fmt::format("{} query heads and {} kv heads", mapping.query_heads, heads.ToString())
+                            : fmt::format("their number is {}, a symbol", heads.ToString()));
       found_.status_.Add(Diagnostic{
-          DiagnosticCode::kHeadsNotDivisible, text, node.provenance.location, Describe(node), {}, std::string()});
+          DiagnosticCode::kHeadsNotDivisible, std::move(text), node.provenance.location, Describe(node), {}, ""});
       Choose(node, candidate, Layouts(offers.size()), true);
       return;
     }

@@ -80,6 +80,9 @@ void Pointwise(MappingBuilder& builder) {
   }
 }
 
+// A seed: each rank draws its own, the largest is the one of the group.
+void DrawSeed(MappingBuilder& builder) { builder.mapping.makes_terms = ReduceOp::kMax; }
+
 void Dropout(MappingBuilder& builder) {
   Pointwise(builder);
   builder.mapping.random = builder.arguments.Bool("train", true) && builder.arguments.Double("p", 0.5) != 0;
@@ -394,10 +397,11 @@ struct NamedFunction {
   RuleFunction function;
 };
 
-constexpr std::array<NamedFunction, 27> kFunctions = {{{"along", Along},
+constexpr std::array<NamedFunction, 28> kFunctions = {{{"along", Along},
                                                        {"assertion", Assertion},
                                                        {"attention", MapAttention},
                                                        {"cross_entropy", MapCrossEntropy},
+                                                       {"draw_seed", DrawSeed},
                                                        {"dropout", Dropout},
                                                        {"embedding", Embedding},
                                                        {"expand", Expand},

@@ -17,6 +17,7 @@ Strategy StrategyFor(const FactorMapping& mapping, std::optional<FactorSharding>
     if (cut && result.is_replicated() && mapping.factors[cut->factor].kind == FactorKind::kReduction) {
       result = Layout::Partial(mapping.factors[cut->factor].reduce);
     }
+    if (mapping.makes_terms) result = Layout::Partial(*mapping.makes_terms);
     strategy.results.push_back(result);
   }
   return strategy;

@@ -75,13 +75,14 @@ std::string ErrorsPage() {
 }
 
 // What each rule function does with the dims of an op, in one line.
-constexpr std::array<std::pair<const char*, const char*>, 27> kRuleFunctions = {{
+constexpr std::array<std::pair<const char*, const char*>, 28> kRuleFunctions = {{
     {"along", "the dim (or dims) that the argument names is needed whole, all others pass"},
     {"assertion", "a check of sizes and dtypes; nothing moves for it"},
     {"attention",
      "scaled dot product attention: heads and batch pass, key positions are needed whole; repaired by exchanging "
      "the sequence for the heads"},
     {"cross_entropy", "a sum over positions may be cut, the result is a partial sum; class dims are needed whole"},
+    {"draw_seed", "every rank draws a number, the largest of a group counts: a partial maximum"},
     {"dropout", "element by element; draws random numbers when it trains"},
     {"embedding", "rows are needed whole; indices pass, unless the gradient counts or is sparse"},
     {"expand", "dims of size 1 grow; all others pass"},

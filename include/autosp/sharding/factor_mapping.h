@@ -42,6 +42,8 @@ struct FactorMapping {
   std::vector<OperandFactors> operands;  // Tensor operands, in slot order.
   std::vector<DimFactors> results;       // One per tensor result (tuple elements in order).
   bool random = false;                   // The op draws random numbers.
+  // Every rank makes a term of its own, whatever the operands are, and this reduces them: the draw of a seed.
+  std::optional<ReduceOp> makes_terms;
   // Ulysses: when an operand arrives sharded on `repair_from` (the query sequence) or on the key sequence, the op may
   // compute on `repair_to` (the head factor) instead, and its result goes back to `repair_from`. -1: no repair known.
   int repair_from = -1;
