@@ -28,6 +28,7 @@ import functools
 import inspect
 import logging
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -65,19 +66,22 @@ def _notes_of_libraries() -> set[Callable]:
 def _untraceable(error: BaseException | None) -> AutoSPError | None:
     """What AutoSP says when Dynamo did not come as far as the backend: its reason, and the user's line where it is known."""
     from torch._dynamo import exc
+    from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
     kinds = (exc.Unsupported, exc.UncapturedHigherOrderOpError, exc.UserError, exc.InternalTorchDynamoError)
-    if not isinstance(error, kinds) or isinstance(error, AutoSPError):
+    if not isinstance(error, (*kinds, ConstraintViolationError)) or isinstance(error, AutoSPError):
         return None
-    frames = getattr(error, "real_stack", None) or []
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reasons = [line for line in lines[1:] if line.startswith(("Explanation:", "Hint:", "Developer debug context:"))]
+    text = str(error)
+    places = [(frame.filename, frame.lineno) for frame in getattr(error, "real_stack", None) or []]
+    places += re.findall(r'File "([^"]+)", line (\d+)', text)  # Some carry their stack in the text only.
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reasons = [line for line in lines[1:] if line.startswith(("Explanation:", "Hint:", "Developer debug context:", "- "))]
     return make_error(
         "kCaptureFailed",
         f"torch.compile cannot trace the model whole: {lines[0] if lines else type(error).__name__}",
         notes=[*reasons[:4], f"{type(error).__name__} of torch {torch.__version__}"],
-        file=frames[-1].filename if frames else "",
-        line=frames[-1].lineno or 0 if frames else 0,
+        file=places[-1][0] if places else "",
+        line=int(places[-1][1] or 0) if places else 0,
     )
 
 
