@@ -19,7 +19,7 @@ class Model(nn.Module):
         self.embedding, self.act = nn.Embedding(32, 8), act
 
     def forward(self, ids):
-        return self.act(self.embedding(ids)).square().mean()
+        return self.act(self.embedding(ids)).pow(2).mean()
 
 
 def ids(length=12):
