@@ -20,6 +20,11 @@ constexpr std::array<std::string_view, 8> kMayAlias = {
     "aten.alias",    "aten.contiguous",      "aten.detach", "aten.to.device",
     "aten.to.dtype", "aten.to.dtype_layout", "aten.real",   "_c10d_functional.wait_tensor"};
 
+// Move elements into memory of their own, whatever their rule needs whole.
+constexpr std::array<std::string_view, 9> kCopies = {"aten.cat",           "aten.cumsum",       "aten.gather",
+                                                     "aten.index.Tensor",  "aten.index_select", "aten.scatter.src",
+                                                     "aten.scatter.value", "aten.index_put",    "aten.stack"};
+
 // Whether the result is known to be memory of its own: arithmetic, contractions, reductions, factories. Anything else
 // (views, ops without a rule, constants of the module) counts as shared.
 bool IsFresh(const Node& node, const RuleTable& rules) {
@@ -27,6 +32,7 @@ bool IsFresh(const Node& node, const RuleTable& rules) {
     const std::string& producer = node.args[0].node()->op;
     return producer == "aten.topk" || producer == "aten.sort" || producer == "aten.max.dim";
   }
+  if (node.is_call() && std::find(kCopies.begin(), kCopies.end(), node.op) != kCopies.end()) return true;
   const OpRule* rule = node.is_call() ? rules.Find(node.op) : nullptr;
   if (rule == nullptr || std::find(kMayAlias.begin(), kMayAlias.end(), node.op) != kMayAlias.end()) return false;
   if (!rule->is_function()) return true;
@@ -194,7 +200,9 @@ class Normalizer {
       if (user == &node) break;
       if (!IsFresh(*user, rules_)) return fmt::format("%{} may be a view of it", user->name);
     }
-    for (const Node* operand : node.operands()) {  // The out-of-place form would promote, the write does not.
+    // The out-of-place form would promote, the write does not. Elements that are only moved are never promoted.
+    if (node.op.starts_with("aten.scatter_.") || node.op == "aten.index_put_") return "";
+    for (const Node* operand : node.operands()) {
       if (operand->type.is_tensor() && operand->type.dtype != written->type.dtype && !operand->type.shape.empty() &&
           operand->type.dtype != DType::kBool) {
         return fmt::format("%{} has another dtype than %{}", operand->name, written->name);

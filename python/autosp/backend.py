@@ -6,6 +6,7 @@ compiler. Everything else (evaluation, generation, one rank) goes to the inner c
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -23,8 +24,6 @@ from autosp.partition import Plan, make_plan, state_divisibility
 
 log = logging.getLogger("autosp")
 
-AXIS = "sp"
-
 _joint_numbers = itertools.count()  # Of the joint graphs that this process wrote to a dump_dir.
 
 
@@ -34,9 +33,12 @@ def autosp(gm: torch.fx.GraphModule, example_inputs: list, *, options: dict | No
         settings = Options.read({**(options or {}), **kwargs})
         compiler = torch._dynamo.lookup_backend(settings.inner_backend)
         inner = _planned(compiler, settings, None)
-        why = _why_unsharded(settings, example_inputs)
+        if settings.sequence_parallel_size == 1:
+            log.info("graph of %d nodes is compiled unsharded: sequence_parallel_size is 1", len(gm.graph.nodes))
+            return inner(gm, example_inputs)
+        why = _why_no_training(example_inputs)
         if why:
-            log.info("graph of %d nodes is compiled unsharded: %s", len(gm.graph.nodes), why)
+            _say_unsharded(why)
             return inner(gm, example_inputs)
         group = groups.sequence_parallel_group(settings.group, settings.sequence_parallel_size)
         if group.size == 1:
@@ -84,14 +86,18 @@ def _device_of(example_inputs: list) -> torch.device:
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
-def _why_unsharded(settings: Options, example_inputs: list) -> str:
-    if settings.sequence_parallel_size == 1:
-        return "sequence_parallel_size is 1"
+def _why_no_training(example_inputs: list) -> str:
     if not torch.is_grad_enabled():
         return "gradients are off"
     if not any(isinstance(example, torch.Tensor) and example.requires_grad for example in example_inputs):
         return "no input requires a gradient"
     return ""
+
+
+@functools.cache
+def _say_unsharded(why: str) -> None:
+    """Once per reason and process: evaluation calls the backend for every new shape."""
+    log.warning("%s: such calls run unsharded, every rank computes the whole sequence", why)
 
 
 def _partition(gm, example_inputs, settings: Options, group: groups.Group) -> torch.fx.GraphModule:
@@ -100,7 +106,7 @@ def _partition(gm, example_inputs, settings: Options, group: groups.Group) -> to
         _require_tagged_input(gm)
         plan = make_plan(gm, example_inputs, settings, group.size)
         state_divisibility(plan.graph, example_inputs)
-        module = plan.graph.export_fx({AXIS: group.name})
+        module = plan.graph.export_fx({groups.AXIS: group.name})
         private_torch.copy_dynamo_metadata(gm, module)
     except AutoSPError as error:
         groups.post_failure(group, "plan", str(error))
@@ -139,7 +145,10 @@ def _require_tagged_input(gm: torch.fx.GraphModule) -> None:
     raise make_error(
         "kNoTaggedInput",
         f"none of the inputs of a training graph of {len(gm.graph.nodes)} nodes is tagged as the sequence",
-        notes=[f"inputs that are not parameters: {', '.join(names) or 'none'}"],
+        notes=[
+            f"inputs that are not parameters: {', '.join(names) or 'none'}",
+            "gradients are on, so this is training; evaluation under torch.no_grad() needs no tags",
+        ],
     )
 
 

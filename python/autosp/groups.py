@@ -20,6 +20,8 @@ import torch.distributed as dist
 from autosp import private_torch
 from autosp.errors import make_error
 
+AXIS = "sp"  # The axis of a mesh over which the sequence is cut.
+
 # World group -> {size: this rank's group}. A group is made once, by all ranks in the same order.
 _contiguous: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 # Group -> {kind: number of comparisons so far}, so that the n-th comparison of each rank meets the n-th of the others.
@@ -45,7 +47,7 @@ def is_initialized() -> bool:
 
 
 def sequence_parallel_group(group: Any, size: int | None) -> Group:
-    """The given group (a name or a ProcessGroup), or this rank's part of the world cut in groups of `size`."""
+    """The given group (a name, a ProcessGroup or a mesh), or this rank's part of the world cut in groups of `size`."""
     if not is_initialized():
         wanted = "all ranks" if size is None else f"{size} ranks"
         raise make_error("kNoProcessGroup", f"sequence parallelism over {wanted} needs torch.distributed")
@@ -65,11 +67,26 @@ def _resolve(group: Any) -> Any:
             return private_torch.resolve_process_group(group)
         except (RuntimeError, LookupError, ValueError):
             raise make_error("kBadOption", f'there is no process group "{group}"') from None
+    if isinstance(group, dist.device_mesh.DeviceMesh):
+        return _group_of_mesh(group)
     if not isinstance(group, dist.ProcessGroup):
         raise make_error(
-            "kBadOption", f'option "group" is {group!r}; allowed: the name of a process group or a ProcessGroup'
+            "kBadOption",
+            f'option "group" is {group!r}; allowed: the name of a process group, a ProcessGroup or a DeviceMesh',
         )
     return group
+
+
+def _group_of_mesh(mesh: Any) -> Any:
+    """Of a mesh with one dim its group; of one with more that of its dim "sp"."""
+    names = mesh.mesh_dim_names or ()
+    if mesh.ndim != 1 and AXIS not in names:
+        raise make_error(
+            "kBadOption",
+            f'option "group" is a mesh with the dims {list(names) or mesh.ndim}; which of them cuts the sequence?',
+            hint=f'name that dim "{AXIS}", or give mesh["its name"]',
+        )
+    return mesh.get_group() if mesh.ndim == 1 else mesh.get_group(AXIS)
 
 
 def _describe(process_group: Any) -> Group:

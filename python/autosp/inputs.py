@@ -56,7 +56,7 @@ def prepare_auto_sp_inputs(
 
     Takes the four tensors or one mapping that holds them under these names, and returns the four in this order (None
     where not given): the same objects, tagged in place. An attention mask with two dims [batch, sequence] is tagged;
-    one with more is left whole unless `autosp.tag` is called on it.
+    one with more is left whole unless `autosp.tag` is called on it, and its last two dims (queries, keys) may vary.
     """
     if isinstance(input_ids, Mapping):
         if any(value is not None for value in (labels, position_ids, attention_mask)):
@@ -69,6 +69,11 @@ def prepare_auto_sp_inputs(
             tag(tensor, seq_dim)
     if attention_mask is not None and attention_mask.dim() == 2:
         tag(attention_mask, seq_dim)
+    elif attention_mask is not None:
+        # A fixed number of keys would fix the length of the sequence, which the other tensors say varies.
+        for dim in (-2, -1):
+            if attention_mask.dim() > 2 and attention_mask.shape[dim] >= 2:
+                torch._dynamo.maybe_mark_dynamic(attention_mask, attention_mask.dim() + dim)
     return input_ids, labels, position_ids, attention_mask
 
 

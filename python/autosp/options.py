@@ -32,7 +32,7 @@ class Options:
         "ranks that share one sequence; default: the size of `group`, or all ranks",
     )  # fmt: skip
     group: Any = _row(
-        None, "the name of a process group or a ProcessGroup", lambda v: v is None or v != "",
+        None, "the name of a process group, a ProcessGroup or a DeviceMesh", lambda v: v is None or v != "",
         "the ranks that share one sequence; default: the world cut in contiguous groups",
     )  # fmt: skip
     inner_backend: str = _choice(

@@ -5,12 +5,16 @@
                                                         backend is called a second time (TensorifyScalarRestartAnalysis)
      torch.fx.experimental._config.use_duck_shape=False otherwise a batch as large as the sequence gets its symbol
      torch._dynamo.config.fail_on_recompile_limit_hit=True  otherwise the ninth program of a model runs eagerly, unsharded
+     torch._dynamo.config.ignore_logging_functions     + Hugging Face's logger.warning_once and info_once: a note about
+                                                        a config, made while tracing, would cut the model in two
    Dynamo enters `backend.backend_ctx_ctor()` around every call of a compiled function, but looks the attribute up on
    the objects that are wrapped around a backend (torch._TorchCompileWrapper in a WrapBackendDebug), which do not
    forward it. `install_tracing_config` gives the outer one the missing attribute; it answers for backends marked by
    `mark_backend` alone, so no other backend behaves differently, and the settings are back as soon as the call
    returns. Where it cannot act (a backend function that merely calls ours) the results are the same, and the backend
    may run twice.
+   The same place is where a model that Dynamo cannot trace whole becomes an AutoSPError: Dynamo leaves this context in a
+   `finally`, with its own exception in flight (torch/_dynamo/eval_frame.py, compile_wrapper).
 2. `exceptions_unwrapped`: Dynamo turns an exception of a backend into BackendCompilerFailed unless it is a
    `ShortenTraceback` (torch/_dynamo/output_graph.py, call_user_compiler; convert_frame.py lets it pass too). So what
    leaves the backend is an AutoSPError that is also a ShortenTraceback.
@@ -22,7 +26,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 import operator
+import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,15 +39,50 @@ from autosp.errors import AutoSPError, make_error
 
 @contextlib.contextmanager
 def tracing_config() -> Iterator[None]:
-    """The settings under which Dynamo must trace; restored on exit."""
+    """The settings under which Dynamo must trace; restored on exit, where an error of Dynamo becomes an AutoSPError."""
     import torch._dynamo.config
     import torch.fx.experimental._config
 
+    ignored = torch._dynamo.config.ignore_logging_functions | _notes_of_libraries()
+    outer = sys.exc_info()[1]  # The caller may be handling an error of its own.
     with (
-        torch._dynamo.config.patch(specialize_float=True, fail_on_recompile_limit_hit=True),
+        torch._dynamo.config.patch(
+            specialize_float=True, fail_on_recompile_limit_hit=True, ignore_logging_functions=ignored
+        ),
         torch.fx.experimental._config.patch(use_duck_shape=False),
     ):
         yield
+    error = sys.exc_info()[1]
+    refusal = _untraceable(error) if error is not outer else None
+    if refusal is not None:
+        raise refusal from None
+
+
+def _notes_of_libraries() -> set[Callable]:
+    """Methods that Hugging Face adds to logging.Logger, when it is there. Hashable, and without an effect on any value."""
+    return {getattr(logging.Logger, name) for name in ("warning_once", "info_once") if hasattr(logging.Logger, name)}
+
+
+def _untraceable(error: BaseException | None) -> AutoSPError | None:
+    """What AutoSP says when Dynamo did not come as far as the backend: its reason, and the user's line where it is known."""
+    from torch._dynamo import exc
+    from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
+
+    kinds = (exc.Unsupported, exc.UncapturedHigherOrderOpError, exc.UserError, exc.InternalTorchDynamoError)
+    if not isinstance(error, (*kinds, ConstraintViolationError)) or isinstance(error, AutoSPError):
+        return None
+    text = str(error)
+    places = [(frame.filename, frame.lineno) for frame in getattr(error, "real_stack", None) or []]
+    places += re.findall(r'File "([^"]+)", line (\d+)', text)  # Some carry their stack in the text only.
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reasons = [line for line in lines[1:] if line.startswith(("Explanation:", "Hint:", "Developer debug context:", "- "))]
+    return make_error(
+        "kCaptureFailed",
+        f"torch.compile cannot trace the model whole: {lines[0] if lines else type(error).__name__}",
+        notes=[*reasons[:4], f"{type(error).__name__} of torch {torch.__version__}"],
+        file=places[-1][0] if places else "",
+        line=int(places[-1][1] or 0) if places else 0,
+    )
 
 
 def mark_backend(backend: Callable) -> Callable:
