@@ -75,7 +75,7 @@ std::string ErrorsPage() {
 }
 
 // What each rule function does with the dims of an op, in one line.
-constexpr std::array<std::pair<const char*, const char*>, 27> kRuleFunctions = {{
+constexpr std::array<std::pair<const char*, const char*>, 28> kRuleFunctions = {{
     {"along", "the dim (or dims) that the argument names is needed whole, all others pass"},
     {"assertion", "a check of sizes and dtypes; nothing moves for it"},
     {"attention",
@@ -102,6 +102,7 @@ constexpr std::array<std::pair<const char*, const char*>, 27> kRuleFunctions = {
     {"reshape_as", "as reshape, to the shape of the other operand"},
     {"size", "the size of the whole value"},
     {"slice", "a slice that takes everything passes; a cut one needs its dim whole"},
+    {"squeeze", "dims of size 1 go away; a longer dim that the call names is needed whole, all others pass"},
     {"stack", "a new dim; all others pass"},
     {"type_as", "element by element; only the dtype of the other operand is looked at"},
     {"unflatten", "as reshape"},
