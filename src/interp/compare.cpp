@@ -7,6 +7,7 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/view_as_real.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -33,34 +34,42 @@ std::optional<at::Tensor> AsTensor(const c10::IValue& value) {
   return std::nullopt;
 }
 
+// Real and imaginary parts of complex numbers stand side by side.
+at::Tensor AsDoubles(const at::Tensor& tensor) {
+  return (tensor.is_complex() ? at::view_as_real(tensor.resolve_conj()) : tensor).to(c10::kDouble);
+}
+
 double LargestOf(const at::Tensor& tensor) {
   if (tensor.numel() == 0) return 0;
-  const at::Tensor magnitudes = tensor.to(c10::kDouble).abs();
+  const at::Tensor magnitudes = AsDoubles(tensor).abs();
   return at::where(magnitudes.isfinite(), magnitudes, at::zeros_like(magnitudes)).max().item<double>();
 }
 
 // Equal infinities are equal (masked scores); a NaN equals nothing, itself included.
-double Distance(const at::Tensor& want, const at::Tensor& have) {
-  if (want.sizes() != have.sizes()) return kInfinity;
+double Distance(const at::Tensor& want, const at::Tensor& have, bool nan_equals_nan) {
+  if (want.sizes() != have.sizes() || want.is_complex() != have.is_complex()) return kInfinity;
   if (want.numel() == 0) return 0;
-  const at::Tensor a = want.to(c10::kDouble), b = have.to(c10::kDouble);
-  const double distance = at::where(a.eq(b), at::zeros_like(a), a.sub(b).abs()).max().item<double>();
+  const at::Tensor a = AsDoubles(want), b = AsDoubles(have);
+  at::Tensor equal = a.eq(b);
+  if (nan_equals_nan) equal = equal.logical_or(a.isnan().logical_and(b.isnan()));
+  const double distance = at::where(equal, at::zeros_like(a), a.sub(b).abs()).max().item<double>();
   return std::isnan(distance) ? kInfinity : distance;
 }
 
-double RelativeDistance(const at::Tensor& want, const at::Tensor& have, double floor) {
-  const double distance = Distance(want, have);
+double RelativeDistance(const at::Tensor& want, const at::Tensor& have, double floor, bool nan_equals_nan = false) {
+  const double distance = Distance(want, have, nan_equals_nan);
   if (distance == 0 || distance == kInfinity) return distance;
   return distance / std::max({LargestOf(want), floor, std::numeric_limits<double>::min()});
 }
 
-ComparedValue CompareTensors(std::string what, const at::Tensor& want, const at::Tensor& have, double floor = 0) {
-  ComparedValue compared{std::move(what), RelativeDistance(want, have, floor), ""};
+ComparedValue CompareTensors(std::string what, const at::Tensor& want, const at::Tensor& have, bool nan_equals_nan,
+                             double floor = 0) {
+  ComparedValue compared{std::move(what), RelativeDistance(want, have, floor, nan_equals_nan), ""};
   if (want.sizes() != have.sizes()) {
     compared.detail = "wanted " + DescribeValue(want) + ", got " + DescribeValue(have);
   } else if (compared.error == kInfinity) {
-    compared.detail = want.to(c10::kDouble).isnan().any().item<bool>() ? "the whole graph gives NaN"
-                                                                       : "NaN, or infinite where the other is not";
+    compared.detail = AsDoubles(want).isnan().any().item<bool>() ? "the whole graph gives NaN"
+                                                                 : "NaN, or infinite where the other is not";
   }
   return compared;
 }
@@ -174,13 +183,15 @@ class Comparer {
     AUTOSP_ASSIGN_OR_RETURN(const Placement placement, PlacementOf(index, *want, have.front()));
     if (placement.spread == Spread::kReplicated) {
       for (std::size_t rank = 0; rank < have.size(); ++rank) {
-        result_.values.push_back(CompareTensors(name + " on rank " + std::to_string(rank), *want, have[rank]));
+        result_.values.push_back(
+            CompareTensors(name + " on rank " + std::to_string(rank), *want, have[rank], options_.nan_equals_nan));
       }
     } else {
       const at::Tensor together = placement.spread == Spread::kSharded ? Gather(have, placement.factor)
                                                                        : interp::Reduce(have, placement.reduce);
-      result_.values.push_back(CompareTensors(
-          name + (placement.spread == Spread::kSharded ? ", shards together" : ", terms together"), *want, together));
+      result_.values.push_back(
+          CompareTensors(name + (placement.spread == Spread::kSharded ? ", shards together" : ", terms together"),
+                         *want, together, options_.nan_equals_nan));
     }
     const bool same_shape = result_.values.back().detail.empty() || result_.values.back().error != kInfinity;
     const bool has_gradient = whole_value.isTensor() && whole_value.toTensor().requires_grad();
@@ -222,7 +233,8 @@ class Comparer {
       for (std::size_t rank = 1; rank < have.size(); ++rank) total = total.add(have[rank].at(name));
       // Each rank of a replicated output brings the whole objective; the ranks of a sharded one bring its parts.
       if (placement.spread == Spread::kReplicated) total = total.div(parts_.ranks);
-      result_.values.push_back(CompareTensors(what, gradient, total, kGradientFloor * largest));
+      result_.values.push_back(
+          CompareTensors(what, gradient, total, options_.nan_equals_nan, kGradientFloor * largest));
     }
     return Status::Ok();
   }

@@ -371,6 +371,28 @@ void Slice(MappingBuilder& builder) {
   }
 }
 
+// Dims of size 1 go away, those that "dim" names or all. A block may hold one element of a longer dim, so such a dim is
+// needed whole if the call names it: on a rank it would go away too.
+void Squeeze(MappingBuilder& builder) {
+  OperandFactors* self = builder.Operand("self");
+  if (self == nullptr) return;
+  const std::vector<Dim>& shape = builder.ShapeOf(*self);
+  const std::vector<std::int64_t> dims = builder.arguments.Ints("dim");
+  std::vector<bool> named(shape.size(), dims.empty());
+  for (const std::int64_t dim : dims) {
+    const int normalized = MappingBuilder::Normalize(dim, static_cast<int>(shape.size()));
+    if (normalized >= 0) named[normalized] = true;
+  }
+  std::size_t next = 0;
+  for (std::size_t dim = 0; dim < shape.size() && next < builder.mapping.results[0].size(); ++dim) {
+    if (named[dim] && shape[dim].is_one()) continue;
+    if (!named[dim] && !shape[dim].is_one()) {
+      self->dims[dim] = builder.mapping.results[0][next] = {builder.AddFactor(shape[dim])};
+    }
+    ++next;
+  }
+}
+
 void Stack(MappingBuilder& builder) {
   OperandFactors* first = builder.FirstOperand();
   if (first == nullptr) return;
@@ -421,6 +443,7 @@ constexpr std::array<NamedFunction, 28> kFunctions = {{{"along", Along},
                                                        {"reshape_as", ReshapeAs},
                                                        {"size", Size},
                                                        {"slice", Slice},
+                                                       {"squeeze", Squeeze},
                                                        {"stack", Stack},
                                                        {"type_as", TypeAs},
                                                        {"unflatten", Reshape},

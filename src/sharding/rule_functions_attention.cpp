@@ -24,11 +24,15 @@ void MapAttention(MappingBuilder& builder) {
 
   DimFactors result(rank);
   const std::size_t head = rank - 3;
-  for (std::size_t dim = 0; dim < head; ++dim) {
-    const int batch = builder.AddFactor(q[dim], q[dim] == k[dim] ? FactorKind::kPassThrough : FactorKind::kWhole);
-    result[dim] = {batch};
-    if (q[dim] == k[dim]) key->dims[dim] = {batch};
-    if (q[dim] == v[dim]) value->dims[dim] = {batch};
+  query->dims.assign(rank, {});
+  for (std::size_t dim = 0; dim < head; ++dim) {  // Batch dims of size 1 are broadcast.
+    const Dim& size = q[dim].is_one() ? (k[dim].is_one() ? v[dim] : k[dim]) : q[dim];
+    const auto fits = [&](const Dim& other) { return other == size || other.is_one(); };
+    result[dim] = {builder.AddFactor(
+        size, fits(q[dim]) && fits(k[dim]) && fits(v[dim]) ? FactorKind::kPassThrough : FactorKind::kWhole)};
+    if (q[dim] == size) query->dims[dim] = result[dim];
+    if (k[dim] == size) key->dims[dim] = result[dim];
+    if (v[dim] == size) value->dims[dim] = result[dim];
   }
   const std::optional<Dim> group = ExactDiv(q[head], k[head]);
   const int heads =
@@ -39,7 +43,8 @@ void MapAttention(MappingBuilder& builder) {
   if (!group) result[head] = {builder.AddFactor(q[head], FactorKind::kWhole)};
   const int s = builder.AddFactor(q[rank - 2], causal ? FactorKind::kWhole : FactorKind::kPassThrough);
   result[rank - 2] = {s};
-  query->dims = result;
+  query->dims[head] = result[head];
+  query->dims[rank - 2] = {s};
   query->dims[rank - 1] = {builder.AddFactor(q[rank - 1], FactorKind::kWhole)};
   key->dims[rank - 1] = query->dims[rank - 1];
   const int t = builder.AddFactor(k[rank - 2], FactorKind::kWhole);
@@ -47,8 +52,8 @@ void MapAttention(MappingBuilder& builder) {
   value->dims[rank - 1] = result[rank - 1] = {builder.AddFactor(v[rank - 1])};
   builder.mapping.results[0] = result;
   if (OperandFactors* mask = builder.Operand("attn_mask")) {
-    std::vector<Dim> whole(q.begin(), q.end() - 1);
-    whole.push_back(k[rank - 2]);
+    std::vector<Dim> whole(builder.ResultType(0).shape);
+    whole.back() = k[rank - 2];
     DimFactors factors = result;
     factors[rank - 1] = {t};
     mask->dims = BroadcastFactors(builder.ShapeOf(*mask), whole, factors);

@@ -103,6 +103,7 @@ constexpr std::array<std::pair<const char*, const char*>, 28> kRuleFunctions = {
     {"reshape_as", "as reshape, to the shape of the other operand"},
     {"size", "the size of the whole value"},
     {"slice", "a slice that takes everything passes; a cut one needs its dim whole"},
+    {"squeeze", "dims of size 1 go away; a longer dim that the call names is needed whole, all others pass"},
     {"stack", "a new dim; all others pass"},
     {"type_as", "element by element; only the dtype of the other operand is looked at"},
     {"unflatten", "as reshape"},

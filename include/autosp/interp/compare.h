@@ -12,13 +12,15 @@ struct CompareOptions {
   // gradient of the graph are measured against 1e-3 of that one, since zeros are only zeros up to rounding.
   double tolerance = 1e-12;
   bool gradients = true;
+  // A NaN equals a NaN. Off by default: a training graph has none.
+  bool nan_equals_nan = false;
   // How output i of the partitioned graph lies over the ranks. Missing or unset: replicated if it has the whole shape,
   // sharded as a whole dim if exactly one dim has the size ceil(n / P).
   std::vector<Layout> output_layouts = {};
   SpmdOptions spmd = {};
 };
 
-// One compared tensor; `error` is infinite when shapes differ or a NaN stands on either side.
+// One compared tensor; `error` is infinite when shapes differ or a NaN stands on one side or (see the option) on both.
 struct ComparedValue {
   std::string what;  // "output 0 on rank 1", "gradient of output 0 for %weight"
   double error = 0;
