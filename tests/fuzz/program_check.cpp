@@ -58,9 +58,9 @@ void ViewsBecomeReshapes(Graph& graph) {
 
 }  // namespace
 
-Expected<Graph> PartitionProgram(const Program& program, const std::string& pipeline, const CheckOptions& options,
-                                 std::vector<Layout>& layouts) {
-  Graph graph = program.graph.Clone();
+Expected<Partitioned> PartitionProgram(const Program& program, const std::string& pipeline,
+                                       const CheckOptions& options) {
+  Partitioned partitioned{program.graph.Clone(), {}, nullptr};
   CompileOptions compile_options;
   compile_options.pipeline = pipeline;
   compile_options.pass = program.options;
@@ -69,12 +69,13 @@ Expected<Graph> PartitionProgram(const Program& program, const std::string& pipe
   compile_options.observer = [&](const Pass& pass, const Graph& after, bool) {
     if (std::string_view(pass.name()) != "optimize-collectives") return;
     for (const Argument& output : after.output()->args) {
-      layouts.push_back(output.node() == nullptr ? Layout() : output.node()->type.layout);
+      partitioned.layouts.push_back(output.node() == nullptr ? Layout() : output.node()->type.layout);
     }
   };
-  const Expected<CompileResult> result = compile(graph, compile_options);
+  const Expected<CompileResult> result = compile(partitioned.graph, compile_options);
   if (!result.ok()) return result.status();
-  return graph;
+  partitioned.whole = result->whole;
+  return partitioned;
 }
 
 Verdict CompareProgram(const Program& program, const Graph& partitioned, const std::vector<Layout>& layouts,
@@ -112,24 +113,22 @@ Verdict CheckProgram(const Program& program, const CheckOptions& options) try {
       return CheckProgram(reshaped, options);
     }
   }
-  std::vector<Layout> layouts;
-  const Expected<Graph> partitioned = PartitionProgram(program, "autosp-no-lower", options, layouts);
+  const Expected<Partitioned> partitioned = PartitionProgram(program, "autosp-no-lower", options);
   if (!partitioned.ok()) {
     const bool defect = IsDefect(partitioned.status());
     return {defect ? Outcome::kFailed : Outcome::kRefused, CodeOf(partitioned.status()),
             partitioned.status().ToString()};
   }
-  Verdict verdict = CompareProgram(program, *partitioned, layouts, options);
-  for (const auto& node : partitioned->nodes()) {
+  Verdict verdict = CompareProgram(program, partitioned->graph, partitioned->layouts, options);
+  for (const auto& node : partitioned->graph.nodes()) {
     if (!node->is_call() || !node->op.starts_with("autosp.")) continue;
     const bool moves = node->op != "autosp.shard_slice" && node->op != "autosp.mask_padding";
     ++(moves ? verdict.collectives : verdict.slices);
   }
   if (verdict.outcome != Outcome::kEqual || !program.lowered) return verdict;
-  layouts.clear();
-  const Expected<Graph> lowered = PartitionProgram(program, "autosp", options, layouts);
+  const Expected<Partitioned> lowered = PartitionProgram(program, "autosp", options);
   if (!lowered.ok()) return {Outcome::kFailed, "lowered " + CodeOf(lowered.status()), lowered.status().ToString()};
-  const Verdict again = CompareProgram(program, *lowered, layouts, options);
+  const Verdict again = CompareProgram(program, lowered->graph, lowered->layouts, options);
   if (again.outcome != Outcome::kEqual) return {again.outcome, "lowered " + again.kind, again.text};
   return verdict;
 } catch (const std::exception& error) {

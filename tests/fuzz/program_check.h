@@ -2,6 +2,7 @@
 
 #include <autosp/interp/compare.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -35,9 +36,14 @@ struct CheckOptions {
   bool verify = true;       // Whether verify-partitioned runs.
 };
 
-// Passes a copy of `graph` through the pipeline; `layouts` receives how the outputs of the partitioned program lie.
-Expected<Graph> PartitionProgram(const Program& program, const std::string& pipeline, const CheckOptions& options,
-                                 std::vector<Layout>& layouts);
+struct Partitioned {
+  Graph graph;
+  std::vector<Layout> layouts;         // How its outputs lie.
+  std::shared_ptr<const Graph> whole;  // CompileResult::whole
+};
+// Passes a copy of the graph through a pipeline.
+Expected<Partitioned> PartitionProgram(const Program& program, const std::string& pipeline,
+                                       const CheckOptions& options = {});
 
 Verdict CheckProgram(const Program& program, const CheckOptions& options = {});
 

@@ -11,7 +11,7 @@
 
 #include <unistd.h>
 
-#include "program_check.h"
+#include "mutation.h"
 
 namespace {
 
@@ -22,6 +22,7 @@ struct Arguments {
   std::uint64_t show = 5;  // So many failures are shrunk and printed.
   bool print = false;      // Print each program.
   bool shrink = true;
+  bool mutate = false;     // Mutants of the partitioned programs, given to the verifier.
 };
 
 volatile std::uint64_t running = 0;  // For the handler of a crash.
@@ -35,9 +36,27 @@ void SayWhichSeed(int signal) {
 }
 
 int Usage() {
-  std::puts("autosp_program_fuzz [--programs N] [--seed S] [--show N] [--print] [--no-shrink]\n"
-            "Program i is made from the seed S + i: a failure at seed K is repeated by --seed K --programs 1.");
+  std::puts("autosp_program_fuzz [--programs N] [--seed S] [--show N] [--print] [--no-shrink] [--mutate]\n"
+            "Program i is made from the seed S + i: a failure at seed K is repeated by --seed K --programs 1.\n"
+            "--mutate: every mutant of each partitioned program is given to verify-partitioned and run.");
   return 2;
+}
+
+// Exit status 0 when every mutant that changes a result is refused.
+int Mutate(const Arguments& arguments, const autosp::RuleTable& rules) {
+  MutationCount total;
+  for (std::uint64_t i = 0; i < arguments.programs; ++i) {
+    running = arguments.seed + i;
+    const int escaped = total.escaped;
+    total += CheckMutants(RandomProgram(arguments.seed + i, rules), true);
+    if (total.escaped > escaped) std::printf("escapes at --seed %llu\n", static_cast<unsigned long long>(running));
+    if ((i + 1) % 10 == 0) std::fprintf(stderr, "\r%llu programs, %d mutants, %d escaped", static_cast<unsigned long long>(i + 1), total.mutants, total.escaped);
+  }
+  std::fprintf(stderr, "\n");
+  if (total.escaped > 0) std::printf("first escape: %s\n", total.first_escape.c_str());
+  std::printf("%d mutants; %d change a result, of which %d escape; %d refused, of which %d change nothing\n", total.mutants,
+              total.changed, total.escaped, total.caught, total.caught - (total.changed - total.escaped));
+  return total.escaped == 0 ? 0 : 1;
 }
 
 }  // namespace
@@ -51,6 +70,7 @@ int main(int argc, char** argv) {
     else if (option == "--seed") number(arguments.seed);
     else if (option == "--show") number(arguments.show);
     else if (option == "--print") arguments.print = true;
+    else if (option == "--mutate") arguments.mutate = true;
     else if (option == "--no-shrink") arguments.shrink = false;
     else return Usage();
   }
@@ -59,6 +79,7 @@ int main(int argc, char** argv) {
   std::signal(SIGABRT, SayWhichSeed);
   std::signal(SIGFPE, SayWhichSeed);
   const autosp::RuleTable rules = autosp::RuleTable::BuiltIn().value();
+  if (arguments.mutate) return Mutate(arguments, rules);
   std::map<std::string, std::uint64_t> counts, failures;
   std::uint64_t with_collectives = 0, shown = 0, failed = 0, collectives = 0;
   for (std::uint64_t i = 0; i < arguments.programs; ++i) {
