@@ -107,7 +107,7 @@ Expected<std::vector<std::unique_ptr<Pass>>> MakePipeline(std::string_view pipel
 Expected<CompileResult> compile(Graph& graph, const CompileOptions& options) {
   AUTOSP_ASSIGN_OR_RETURN(const RuleTable rules, MakeRules(options));
   AUTOSP_ASSIGN_OR_RETURN(auto passes, MakePipeline(options.pipeline));
-  PassContext context{.options = options.pass, .rules = &rules, .remarks = {}};
+  PassContext context{.options = options.pass, .rules = &rules, .remarks = {}, .whole = options.whole};
   AUTOSP_RETURN_IF_ERROR(AgreeOnRanks(graph, context.options));
 
   PassManager manager(std::move(passes), options.manager);
@@ -118,6 +118,7 @@ Expected<CompileResult> compile(Graph& graph, const CompileOptions& options) {
   result.remarks = std::move(context.remarks);
   result.timings = manager.timings();
   result.plan_hash = HashText(graph);
+  result.whole = std::move(context.whole);
   result.partitioned = graph.form() == Form::kPartitioned || graph.form() == Form::kLowered;
   return result;
 }

@@ -32,6 +32,8 @@ struct CompileOptions {
   std::string extra_rules;
   std::string extra_rules_source = "<rules>";  // Names that text in diagnostics.
   PassObserver observer;                       // Called after each pass; empty: not called.
+  // For a pipeline that starts with a partitioned graph: what CompileResult::whole was when it was made.
+  std::shared_ptr<const Graph> whole = nullptr;
 };
 
 struct CompileResult {
@@ -39,6 +41,7 @@ struct CompileResult {
   std::vector<PassTiming> timings;
   std::string plan_hash;  // of the resulting graph; equal on all ranks
   bool partitioned = false;
+  std::shared_ptr<const Graph> whole;  // The program before it was cut, in form Normalized; null when it was not.
 };
 
 // Rewrites `graph` in place, on the ranks of its mesh axis "sp" (made when missing, with

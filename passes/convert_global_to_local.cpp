@@ -25,6 +25,11 @@ class Localizer {
 
  private:
   Status VisitCall(Node& node) {
+    // Case 5. The parameter is named otherwise, the position is the same.
+    if (node.op == "aten.view" || node.op == "aten._unsafe_view") {
+      node.op = "aten.reshape";
+      for (auto& [name, argument] : node.attributes) name = name == "size" ? "shape" : name;
+    }
     const OpRule* rule = rules_.Find(node.op);
     if (rule == nullptr) return Status::Ok();
     if (rule->function == "slice") return OpenSlice(node);

@@ -65,7 +65,7 @@ class Normalizer {
       if (node->op == "builtin.set_grad_enabled" && !node->args.empty() && node->args[0].get<bool>() != nullptr) {
         grad_mode_ = *node->args[0].get<bool>();
       }
-      if (node->op == "aten.cross_entropy_loss" || node->op == "aten.nll_loss_nd") SplitLoss(*node);
+      if (node->op == "aten.cross_entropy_loss" || node->op == "aten.nll_loss_nd") status_.Append(SplitLoss(*node));
       if (node->op == "aten.mean" || node->op == "aten.mean.dim") status_.Append(SplitMean(*node));
       if (const std::string name = OutOfPlaceName(node->op); !name.empty()) MakeOutOfPlace(*node, name);
     }
@@ -98,33 +98,94 @@ class Normalizer {
     changed_ = graph_.RemoveIf([&](const Node& node) { return replacements.contains(&node); }) > 0;
   }
 
-  void SplitLoss(Node& node) {
+  Status SplitLoss(Node& node) {
     const OpRule* rule = rules_.Find(node.op);
-    if (rule == nullptr) return;
+    if (rule == nullptr) return Status::Ok();
     const CallArguments arguments(node, *rule);
     const Argument* target = arguments.Find("target");
-    if (arguments.Int("reduction").value_or(kMeanReduction) != kMeanReduction || arguments.Find("weight") != nullptr ||
-        target == nullptr || target->node() == nullptr || IsFloating(target->node()->type.dtype)) {
-      return;
+    if (arguments.Int("reduction").value_or(kMeanReduction) != kMeanReduction || target == nullptr ||
+        target->node() == nullptr || node.args.empty() || node.args[0].node() == nullptr) {
+      return Status::Ok();
     }
     const std::int64_t ignored = arguments.Int("ignore_index").value_or(-100);
     Node* labels = target->node();
+    Argument positions;  // Of probabilities: the number of them.
+    if (IsFloating(labels->type.dtype)) {
+      const std::vector<Dim>& shape = node.args[0].node()->type.shape;
+      Dim count = 1;
+      for (std::size_t dim = 0; dim < shape.size(); ++dim) count = dim == std::min<std::size_t>(1, shape.size() - 1) ? count : count * shape[dim];
+      AUTOSP_ASSIGN_OR_RETURN(positions, symbols_.Materialize(count));
+    }
     SetParameter(node, *rule, "reduction", kSumReduction);
     const Type whole = node.type;
-    if (IsLowPrecision(whole.dtype) && !node.args.empty() && node.args[0].node() != nullptr) {
+    if (IsLowPrecision(whole.dtype)) {
       // A mean accumulates in f32; its sum alone would overflow f16 and be rounded in bf16.
-      Node* logits = node.args[0].node();
-      Type wide = logits->type;
-      wide.dtype = DType::kF32;
-      node.args[0] = graph_.InsertBefore(&node, logits->name + "_f32", "aten.to.dtype",
-                                         {logits, Argument::Dtype(DType::kF32)}, wide);
+      for (const char* parameter : {"self", "weight"}) Widen(node, *rule, parameter);
       node.type.dtype = DType::kF32;
     }
-    Node* valid = graph_.InsertAfter(&node, node.name + "_valid", "aten.ne.Scalar", {labels, ignored},
-                                     On(*labels, DType::kBool, labels->type.shape));
-    Node* count = graph_.InsertAfter(valid, node.name + "_count", "aten.sum", {valid}, On(*labels, DType::kI64, {}));
-    Node* mean = graph_.InsertAfter(count, node.name + "_mean", "aten.div.Tensor", {&node, count}, node.type);
-    Finish(node, mean, {valid, count, mean, Narrow(mean, whole)});
+    const Argument* weight = CallArguments(node, *rule).Find("weight");
+    std::vector<Node*> made;
+    if (!positions.is_none()) {
+      made.push_back(graph_.InsertAfter(&node, node.name + "_mean", "aten.div.Scalar", {&node, positions}, node.type));
+    } else {
+      const bool weighted = weight != nullptr && weight->node() != nullptr;
+      made = weighted ? SumOfWeights(node, *labels, ignored, *weight->node()) : Count(node, *labels, ignored);
+      made.push_back(graph_.InsertAfter(made.back(), node.name + "_mean", "aten.div.Tensor", {&node, made.back()}, node.type));
+    }
+    Node* mean = made.back();
+    made.push_back(Narrow(mean, whole));
+    Finish(node, mean, made);
+    return Status::Ok();
+  }
+
+  // The tensor of a parameter in f32; nothing where it has none.
+  void Widen(Node& node, const OpRule& rule, std::string_view parameter) {
+    Argument* argument = nullptr;
+    for (std::size_t i = 0; i < rule.parameters.size() && i < node.args.size(); ++i) {
+      if (rule.parameters[i] == parameter) argument = &node.args[i];
+    }
+    for (auto& [name, value] : node.attributes) {
+      if (name == parameter) argument = &value;
+    }
+    if (argument == nullptr || argument->node() == nullptr) return;
+    Node* narrow = argument->node();
+    Type wide = narrow->type;
+    wide.dtype = DType::kF32;
+    *argument = graph_.InsertBefore(&node, narrow->name + "_f32", "aten.to.dtype",
+                                    {narrow, Argument::Dtype(DType::kF32)}, wide);
+  }
+
+  std::vector<Node*> Count(const Node& loss, Node& labels, std::int64_t ignored) {
+    Node* valid = graph_.InsertAfter(&loss, loss.name + "_valid", "aten.ne.Scalar", {&labels, ignored},
+                                     On(labels, DType::kBool, labels.type.shape));
+    return {valid, graph_.InsertAfter(valid, loss.name + "_count", "aten.sum", {valid}, On(labels, DType::kI64, {}))};
+  }
+
+  // With class weights the mean divides by the sum of the weights of all labels that count.
+  std::vector<Node*> SumOfWeights(const Node& loss, Node& labels, std::int64_t ignored, Node& weight) {
+    const std::string& name = loss.name;
+    const Dim count = Product(labels.type.shape);
+    std::vector<Node*> made;
+    const auto add = [&](const char* suffix, const char* op, std::vector<Argument> args, Type type) {
+      made.push_back(graph_.InsertAfter(made.empty() ? &loss : made.back(), name + suffix, op, std::move(args), std::move(type)));
+      return made.back();
+    };
+    Type picked_type = weight.type;
+    picked_type.shape = {count};
+    picked_type.requires_grad = false;
+    Type total_type = picked_type;
+    total_type.shape = {};
+    Node* valid = add("_valid", "aten.ne.Scalar", {&labels, ignored}, On(labels, DType::kBool, labels.type.shape));
+    Node* known = add("_known", "aten.mul.Tensor", {&labels, valid}, labels.type);  // Class 0 where it is ignored.
+    Node* index = add("_index", "aten.reshape", {known, Argument::List{-1}}, On(labels, labels.type.dtype, {count}));
+    Type constant = weight.type;
+    constant.requires_grad = false;
+    Node* fixed = weight.type.requires_grad ? add("_weight", "aten.detach", {&weight}, constant) : &weight;
+    Node* picked = add("_picked", "aten.index_select", {fixed, 0, index}, picked_type);
+    Node* counts = add("_counts", "aten.reshape", {valid, Argument::List{-1}}, On(labels, DType::kBool, {count}));
+    Node* weights = add("_weights", "aten.mul.Tensor", {picked, counts}, picked_type);
+    add("_count", "aten.sum", {weights}, total_type);
+    return made;
   }
 
   Status SplitMean(Node& node) {

@@ -13,7 +13,8 @@ namespace autosp {
 //                                                                      %l_valid = aten.ne.Scalar(%t, -100)
 //                                                                      %l_count = aten.sum(%l_valid)
 //                                                                      %l_mean  = aten.div.Tensor(%l, %l_count)
-//     Not with class weights (their mean divides by a sum of weights) and not with class probabilities.
+//     With class weights the count is the sum of the weights of the labels that count; with class probabilities as
+//     targets it is the number of positions.
 //  2. A mean over anything but the last dim becomes a sum divided by the number of elements. (Over the last dim it is a
 //     norm in practice; left alone, it keeps its rounding.)
 //     Both are taken in f32 where the dtype is f16 or bf16, as the mean does inside, and cast back at the end.

@@ -142,6 +142,9 @@ Status PassManager::RunPass(Graph& graph, PassContext& context, const Schedule& 
   timing.changed = *changed;
   timing.nodes = graph.size();
   timings_.push_back(timing);
+  if (before.form() == Form::kNormalized && graph.form() != Form::kNormalized) {
+    context.whole = std::make_shared<const Graph>(std::move(before));
+  }
   if (observer_) observer_(pass, graph, *changed);
   return Status::Ok();
 }

@@ -94,8 +94,7 @@ class RegionFinder {
         const bool everywhere =
             std::all_of(mapping.operands.begin(), mapping.operands.end(),
                         [&](const OperandFactors& operand) { return !operand.read || has(operand.dims, factor); });
-        // A block of 1 would look like a broadcast dim in the program of one rank.
-        if (!everywhere || conflict.contains(factor) || !size || *size <= graph_.axis_size()) continue;
+        if (!everywhere || conflict.contains(factor) || !size || *size < graph_.axis_size()) continue;
         if (*size % graph_.axis_size() != 0) continue;
         if (mapping.factors[factor].kind == FactorKind::kPassThrough) last = FactorSharding{factor, 1, *size, 1};
       }

@@ -15,7 +15,7 @@ namespace autosp {
 //   %scores [b*h@sp, s, t], %probs [b*h@sp, s, t], %o [b*h@sp, s, d], exchanged where others read it
 //
 // A region is two or more conflicts and what passes the shared loop from one to the next. The loop is the last one of
-// the result that both operands have and the ranks divide into blocks of more than one. A conflict that stands alone is
+// the result that both operands have and the ranks divide. A conflict that stands alone is
 // moved if that costs less.
 void MoveRegionsToHeads(const Graph& graph, std::map<const Node*, CutCandidate>& candidates);
 

@@ -24,6 +24,9 @@ struct PassContext {
   PassOptions options;
   const RuleTable* rules = nullptr;
   std::vector<Remark> remarks;
+  // The graph as it was in form Normalized, before the first pass that speaks of ranks: what the partitioned one must
+  // still mean. Kept by the pass manager; null where a pipeline starts later.
+  std::shared_ptr<const Graph> whole = nullptr;
 };
 
 // A pass takes a graph in form_in() and leaves it in form_out(), setting the form itself; it returns whether it changed
