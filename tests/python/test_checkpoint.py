@@ -410,6 +410,47 @@ def test_the_joint_hook_of_this_torch_is_called_once_per_compilation():
         assert sum(joints.pop()) == 1
 
 
+def test_this_torch_tells_what_runs_once_and_what_is_overwritten():
+    from autosp import private_torch
+
+    written, once = [], set()
+
+    def see(gm, _inputs):
+        written.extend(node for node in private_torch.written_inputs(gm) if node.op == "placeholder")
+        once.update(str(node.target) for node in gm.graph.nodes if private_torch.runs_once(node))
+        return gm
+
+    torch._dynamo.reset()
+    with private_torch.joint_pass(see):
+        torch.compile(Blocks(), backend="aot_eager")(torch.randn(8, 32))
+    assert [tuple(node.meta["val"].shape) for node in written] == [(32,)] * 3, (
+        f"torch {torch.__version__} tells otherwise which inputs the forward overwrites: {written}"
+    )
+    assert {"aten.native_dropout.default", "autosp_test.noisy.default"} <= once, f"torch {torch.__version__}: {once}"
+
+
+@pytest.mark.parametrize("inner", ["aot_eager", "inductor"])
+def test_this_torch_follows_recompute_tags(inner):
+    """Kept: the sine, which nothing would keep by itself; computed again: the exponential, which backward reads."""
+    from autosp import private_torch
+
+    def see(gm, _inputs):
+        for node in gm.graph.nodes:
+            if node.op == "call_function" and node.name in ("sin", "exp"):
+                private_torch.set_recompute_tag(node, node.name == "exp")
+        return gm
+
+    x, saved = torch.randn(8, 32, requires_grad=True), []
+    torch._dynamo.reset()
+    with private_torch.joint_pass(see), torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: saved.append(tensor.detach().clone()) or tensor, lambda tensor: tensor
+    ):  # fmt: skip
+        torch.compile(lambda x: x.sin().exp().sum(), backend=inner)(x).backward()
+    kept = [name for name, value in {"sin": x.sin(), "exp": x.sin().exp()}.items()
+            if any(s.shape == value.shape and torch.allclose(s, value) for s in saved)]  # fmt: skip
+    assert kept == ["sin"], f"torch {torch.__version__} under {inner} kept {kept}, the tags demand ['sin']"
+
+
 def test_a_budget_that_nothing_fits_names_the_smallest():
     model, batch = tiny_llama(1), token_batch(1, 32)
     with pytest.raises(autosp.AutoSPError, match="ASP0310.*smallest peak that a plan reaches is"):
