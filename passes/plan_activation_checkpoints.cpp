@@ -69,7 +69,7 @@ class PlanActivationCheckpointsPass : public Pass {
   const char* summary() const override { return "marks what backward computes again, within a memory budget"; }
   Expected<bool> Run(Graph& graph, PassContext& context) const override {
     AUTOSP_ASSIGN_OR_RETURN(const PlannerOptions options, ReadPlannerOptions(graph, context.options));
-    const JointView view(graph, options.values, options.device);
+    const JointView view(graph, options.values, options.device, options.tangents_held);
     const Expected<CheckpointPlan> planned = PlanCheckpoints(view, options);
     if (!planned.ok()) return WithLongestThatFits(planned.status(), graph, options);
     const CheckpointPlan& plan = *planned;

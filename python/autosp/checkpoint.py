@@ -47,7 +47,9 @@ def import_joint(gm: torch.fx.GraphModule, axis_size: int) -> Any:
         if demand is not None:
             (recompute if demand else keep).add(number)
     graph = _core.import_fx(gm, axis_size)
-    _core.mark_joint(graph, forward_outputs, tangents, keep, recompute, once, written)
+    _core.mark_joint(
+        graph, forward_outputs, tangents, keep, recompute, once, written, private_torch.tangents_are_held()
+    )
     return graph
 
 

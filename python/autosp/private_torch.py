@@ -285,6 +285,12 @@ def is_tangent(node: torch.fx.Node) -> bool:
     return node.op == "placeholder" and node.name.startswith("tangents")
 
 
+def tangents_are_held() -> bool:
+    """Whether all tangents of a compiled backward live until it ends, read or not. They are arguments of a Python function
+    in torch 2.11; 2.15 hands them over in a list that is emptied (torch.autograd.Function.boxed_grads_call)."""
+    return not hasattr(torch.autograd.Function, "boxed_grads_call")
+
+
 @contextlib.contextmanager
 def joint_pass(apply: Callable) -> Iterator[None]:
     """AOTAutograd calls `apply(joint graph, inputs)` and partitions what it returns.

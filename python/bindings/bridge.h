@@ -26,8 +26,9 @@ struct FxGraph {
   py::object root = py::none();     // The torch.fx.GraphModule; None for a graph read from text.
   std::vector<Origin> origins;      // By Node::origin.
   std::vector<py::object> opaques;  // By the number in Constant{"opaque", number}.
+  bool tangents_held = false;       // Of a joint graph: PlannerOptions::tangents_held.
 
-  FxGraph Clone() const { return {graph.Clone(), axis, root, origins, opaques}; }
+  FxGraph Clone() const { return {graph.Clone(), axis, root, origins, opaques, tangents_held}; }
 };
 
 // Reads a torch.fx.GraphModule. Raises AutoSPError with every node that cannot be represented.

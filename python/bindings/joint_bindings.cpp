@@ -20,7 +20,8 @@ namespace {
 // Nodes are named by Node::origin, their position in the imported framework graph.
 void MarkJoint(FxGraph& graph, std::int64_t forward_outputs, const std::set<int>& tangents,
                const std::set<int>& must_keep, const std::set<int>& must_recompute, const std::set<int>& run_once,
-               const std::set<int>& written) {
+               const std::set<int>& written, bool tangents_held) {
+  graph.tangents_held = tangents_held;
   graph.graph.set_form(Form::kJoint);
   graph.graph.set_forward_outputs(forward_outputs);
   for (const auto& node : graph.graph.nodes()) {
@@ -56,6 +57,7 @@ PlannerOptions ReadOptions(const FxGraph& graph, const py::dict& options,
   }
   RaiseIfError(status);
   PlannerOptions planner = ValueOrRaise(ReadPlannerOptions(graph.graph, pass_options));
+  planner.tangents_held = graph.tangents_held;
   for (const auto& [symbol, value] : values) planner.values[symbol] = value;
   return planner;
 }
@@ -83,7 +85,7 @@ std::vector<std::string> SizesWithoutHint(const Graph& graph, const SymbolValues
 // The numbers of a plan, and by origin what is kept and what is computed again.
 py::dict PlanJoint(const FxGraph& graph, const py::dict& options, const std::map<std::string, std::int64_t>& values) {
   const PlannerOptions planner = ReadOptions(graph, options, values);
-  const JointView view(graph.graph, planner.values, planner.device);
+  const JointView view(graph.graph, planner.values, planner.device, planner.tangents_held);
   const Expected<CheckpointPlan> planned = PlanCheckpoints(view, planner);
   if (!planned.ok()) RaiseIfError(WithLongestThatFits(planned.status(), graph.graph, planner));
   const CheckpointPlan& plan = *planned;
@@ -106,12 +108,15 @@ void BindJoint(py::module_& module) {
   module.def("mark_joint", &MarkJoint, py::arg("graph"), py::arg("forward_outputs"), py::arg("tangents"),
              py::arg("must_keep") = std::set<int>(), py::arg("must_recompute") = std::set<int>(),
              py::arg("run_once") = std::set<int>(), py::arg("written") = std::set<int>(),
+             py::arg("tangents_held") = false,
              "Makes an imported graph a joint one; nodes are given by their position in the imported graph.");
   module.def(
       "plan_joint", &PlanJoint, py::arg("graph"), py::arg("options"),
       py::arg("values") = std::map<std::string, std::int64_t>(),
       "The checkpoint plan of a joint graph for the lengths in `values` (default: the hints): bytes, seconds, and "
       "what is kept and computed again.");
+  module.def("is_view_op", &IsViewOp, py::arg("op"),
+             "Whether the memory model takes the result of this operator for a view of its first operand.");
   module.def("longest_joint", &LongestJoint, py::arg("graph"), py::arg("options"), py::arg("symbol"), py::arg("bytes"),
              py::arg("multiple"), py::arg("limit"),
              "The largest multiple of `multiple`, up to `limit`, that a plan with these options fits into so many "

@@ -37,12 +37,13 @@ bool IsSize(const Type& type) { return !type.is_tensor() && type.kind != Type::K
 
 }  // namespace
 
-JointView::JointView(const Graph& graph, const SymbolValues& values, const DeviceModel& device) {
+JointView::JointView(const Graph& graph, const SymbolValues& values, const DeviceModel& device, bool tangents_held) {
   values_.reserve(graph.size());
   for (const auto& node : graph.nodes()) {
     if (node->is_output()) continue;
     index_[node.get()] = size();
     AddNode(graph, *node, values, device);
+    values_.back().held = tangents_held && node->tangent;
   }
   std::int64_t position = 0;
   const std::int64_t forward = graph.forward_outputs();

@@ -10,7 +10,7 @@ namespace {
 constexpr std::int64_t kUnbounded = 1 << 12;  // A size that may grow so many times over is no matter of memory.
 
 bool Fits(const Graph& graph, const PlannerOptions& options, const SymbolValues& values) {
-  const JointView view(graph, values, options.device);
+  const JointView view(graph, values, options.device, options.tangents_held);
   if (options.policy == CheckpointPolicy::kAuto) {
     const std::optional<double> peak = SmallestPeak(view);
     return peak && *peak <= options.budget;
@@ -40,7 +40,8 @@ std::vector<std::pair<std::string, std::int64_t>> BoundsOfPlan(const Graph& grap
   const auto fits = [&](const std::string& symbol, std::int64_t value) {
     SymbolValues values = options.values;
     values[symbol] = value;
-    return SimulateMemory(JointView(graph, values, options.device), choice).peak <= options.budget;
+    const JointView view(graph, values, options.device, options.tangents_held);
+    return SimulateMemory(view, choice).peak <= options.budget;
   };
   for (const auto& [symbol, value] : options.values) {
     std::int64_t low = value, high = std::max<std::int64_t>(value, 1) * kUnbounded;

@@ -117,7 +117,7 @@ class Simulation {
     for (int i = 0; i < view_.size(); ++i) {
       if (view_[i].storage != i || (!view_[i].node->is_call() && !view_[i].node->tangent)) continue;
       if (last_forward[i] >= 0 && !kept[i] && !view_[i].returned) freed[last_forward[i]].push_back(i);
-      if (last_backward[i] >= 0 && !stays[i] && !(view_[i].returned && view_[i].forward)) {
+      if (last_backward[i] >= 0 && !stays[i] && !view_[i].held && !(view_[i].returned && view_[i].forward)) {
         freed[last_backward[i]].push_back(i);
       }
     }
@@ -126,7 +126,7 @@ class Simulation {
     for (int step = 0; step < steps; ++step) {
       // Autograd hands over all tangents at once.
       for (int i = 0; step == begin && i < view_.size(); ++i) {
-        if (!view_[i].node->tangent || view_[i].storage != i || last_backward[i] < 0) continue;
+        if (!view_[i].node->tangent || view_[i].storage != i || (last_backward[i] < 0 && !view_[i].held)) continue;
         live += view_[i].bytes;
         alive[i] = true;
       }

@@ -8,27 +8,33 @@ namespace autosp {
 namespace {
 
 // Without the overload: "aten.view.dtype" is "aten.view".
-std::string_view BaseName(const Node& node) {
-  const std::string_view op = node.op;
+std::string_view BaseName(std::string_view op) {
   if (!op.starts_with("aten.")) return op;
   return op.substr(0, op.find('.', 5));
 }
+
+std::string_view BaseName(const Node& node) { return BaseName(std::string_view(node.op)); }
 
 template <std::size_t N>
 bool IsOneOf(std::string_view name, const std::array<std::string_view, N>& names) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-constexpr std::array<std::string_view, 27> kViews = {
-    "aten.view",         "aten._unsafe_view",    "aten.t",
-    "aten.transpose",    "aten.permute",         "aten.expand",
-    "aten.unsqueeze",    "aten.squeeze",         "aten.slice",
-    "aten.select",       "aten.alias",           "aten.detach",
-    "aten.split",        "aten.as_strided",      "aten.split_with_sizes",
-    "aten.unbind",       "aten.chunk",           "aten.narrow",
-    "aten.diagonal",     "aten.movedim",         "aten.unfold",
-    "aten.view_as_real", "aten.view_as_complex", "aten.unflatten",
-    "aten.flatten",      "aten.expand_as",       "_c10d_functional.wait_tensor"};
+constexpr std::array<std::string_view, 42> kViews = {
+    "aten.view",           "aten._unsafe_view",    "aten.t",
+    "aten.transpose",      "aten.permute",         "aten.expand",
+    "aten.unsqueeze",      "aten.squeeze",         "aten.slice",
+    "aten.select",         "aten.alias",           "aten.detach",
+    "aten.split",          "aten.as_strided",      "aten.split_with_sizes",
+    "aten.unbind",         "aten.chunk",           "aten.narrow",
+    "aten.diagonal",       "aten.movedim",         "aten.unfold",
+    "aten.view_as_real",   "aten.view_as_complex", "aten.unflatten",
+    "aten.flatten",        "aten.expand_as",       "_c10d_functional.wait_tensor",
+    "aten._conj",          "aten._neg_view",       "aten._reshape_alias",
+    "aten.lift_fresh",     "aten.slice_inverse",   "prims.broadcast_in_dim",
+    "prims.collapse_view", "prims.conj",           "prims.imag",
+    "prims.real",          "prims.split_dim",      "prims.squeeze",
+    "prims.transpose",     "prims.view_of",        "prims.view_of_dtype"};
 
 constexpr std::array<std::string_view, 15> kRandom = {
     "aten.native_dropout", "aten.bernoulli",   "aten.rand",         "aten.randn",    "aten.randint",
@@ -73,8 +79,10 @@ bool IsView(const Node& node) {
     const Node* tuple = node.args.empty() ? nullptr : node.args[0].node();
     return tuple != nullptr && IsView(*tuple);
   }
-  return IsOneOf(BaseName(node), kViews);
+  return IsViewOp(node.op);
 }
+
+bool IsViewOp(std::string_view op) { return IsOneOf(BaseName(op), kViews); }
 
 bool IsAttention(const Node& node) {
   const std::string_view name = BaseName(node);

@@ -14,7 +14,7 @@ BENCHMARK = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "autosp
 BASE = {
     "model": "tiny", "num_layers": 1, "seed": 0, "dtype": "f64", "steps": 1, "lengths": [64], "batch_size": 2, "dp": 1,
     "mask": "full", "text": None, "tokenizer": None, "changes": {}, "collectives": "auto",
-    "checkpoint": {},
+    "checkpoint": {}, "regions": False,
 }  # fmt: skip
 LOSS, GRADIENT = 1e-12, 1e-11
 # Name: (numbers of ranks, changes of BASE).
@@ -49,6 +49,12 @@ CASES = {
         (2,), {"num_layers": 2, "collectives": "functional", "checkpoint": {"checkpoint": "sac"}}
     ),
     "tight budget": ((2,), {"num_layers": 2, "checkpoint": {"checkpoint": "auto", "memory_budget": 0.1}}),
+    # The model's own torch.utils.checkpoint regions, alone and with a budget that needs no recomputation.
+    "regions": ((2,), {"num_layers": 2, "mask": "prompt", "regions": True}),
+    "regions, loose budget": (
+        (2,), {"num_layers": 2, "regions": True, "checkpoint": {"checkpoint": "auto", "memory_budget": 1.0}}
+    ),
+    "loose budget": ((2,), {"num_layers": 2, "checkpoint": {"checkpoint": "auto", "memory_budget": 1.0}}),
     "two layers": ((2,), {"num_layers": 2, "mask": "prompt"}),
     "eager attention": ((2,), {"attention": "eager"}),
     "hand-written": ((2, 4), {"model": "hand-written"}),
@@ -143,6 +149,7 @@ def _step(forward, model, batches, tag):
 def _run_case(spec):
     import autosp
     import autosp.backend
+    import autosp.checkpoint
     import data
     import torch
     import torch.distributed as dist
@@ -153,6 +160,8 @@ def _run_case(spec):
     batches = [text.batch(0, micro, 0) for micro in range(len(spec["lengths"]))]
     losses, gradients = _step(model, model, batches, lambda batch: None)
     model.zero_grad()
+    if spec["regions"]:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     compilations, partition = [], autosp.backend._partition
     autosp.backend._partition = lambda *arguments: compilations.append(1) or partition(*arguments)
 
@@ -164,15 +173,18 @@ def _run_case(spec):
         "sequence_parallel_size": dist.get_world_size(), "inner_backend": "aot_eager", "deadline_s": 60.0,
         "collectives": spec["collectives"], **spec["checkpoint"],
     }  # fmt: skip
+    plans, apply = [], autosp.checkpoint._tag
+    autosp.checkpoint._tag = lambda nodes, plan: plans.append(plan) or apply(nodes, plan)
     try:
         found, found_gradients = _step(torch.compile(model, backend="autosp", options=options), model, batches, tag)
     finally:
-        autosp.backend._partition = partition
+        autosp.backend._partition, autosp.checkpoint._tag = partition, apply
     distances = {
         name: ((found_gradients[name] - exact).norm() / exact.norm().clamp_min(1e-30)).item()
         for name, exact in gradients.items()
     }
-    return {"losses": found, "truth": losses, "gradients": distances, "compilations": len(compilations)}
+    return {"losses": found, "truth": losses, "gradients": distances, "compilations": len(compilations),
+            "recomputed": [plan["recompute_seconds"] / plan["step_seconds"] for plan in plans]}  # fmt: skip
 
 
 def run_cases(cases):
@@ -201,12 +213,16 @@ def answers(request):
 
     def of(ranks):
         if ranks not in known:
-            cases = {name: {**BASE, **CASES[name][1]} for name in CASES if (ranks, name) in selected}
+            cases = {name: spec_of(name) for name in CASES if (ranks, name) in selected}
             results = launch(__file__, "run_cases", ranks, {"cases": cases}, timeout=3600)
             known[ranks] = [result.value for result in results]
         return known[ranks]
 
     return of
+
+
+def spec_of(name):
+    return {**BASE, **CASES[name][1]}
 
 
 def _marks(ranks, name):
@@ -226,3 +242,7 @@ def test_loss_and_gradients_equal_the_unsharded_model(answers, ranks, name):
         worst = max(answer["gradients"], key=answer["gradients"].get)
         assert answer["gradients"][worst] <= GRADIENT, (rank, worst, answer["gradients"][worst])
         assert 1 <= answer["compilations"] <= 2, "one partitioned graph, at most two for several lengths"
+        if spec_of(name)["checkpoint"].get("memory_budget") == 1.0:
+            # Nothing has to be computed again but what the model's own regions demand: its layers once.
+            (share,) = answer["recomputed"]
+            assert 0.1 < share < 0.5 if spec_of(name)["regions"] else share == 0, share

@@ -23,6 +23,8 @@ struct PlannerOptions {
   double budget_fraction = 0;  // instead: between the smallest peak that a plan reaches (0) and that of none (1)
   DeviceModel device;
   SymbolValues values;  // lengths to plan for
+  // Who runs backward holds all tangents until it ends (torch 2.11), or hands them over (2.15).
+  bool tangents_held = false;
 };
 
 struct CheckpointPlan {

@@ -16,6 +16,7 @@ struct JointValue {
   bool available = false;  // Backward has it for nothing: a size, or an input that nothing overwrites.
   bool effect = false;     // The forward runs it whether its result is read or not.
   bool returned = false;   // The forward returns it (or a view of it): its memory stays whatever is kept.
+  bool held = false;       // A tangent that the caller holds until backward ends.
   // The index of the value whose memory this is: itself, the base of a view; -1 for sizes and tuples. The elements of a
   // tuple own their memory, which their producer allocates.
   int storage = -1;
@@ -39,7 +40,8 @@ struct JointValue {
 // forward_outputs() returned values are those of the forward.
 class JointView {
  public:
-  JointView(const Graph& graph, const SymbolValues& values, const DeviceModel& device);
+  // `tangents_held`: PlannerOptions::tangents_held.
+  JointView(const Graph& graph, const SymbolValues& values, const DeviceModel& device, bool tangents_held = false);
 
   const std::vector<JointValue>& values() const { return values_; }
   const JointValue& operator[](int index) const { return values_[index]; }

@@ -26,8 +26,8 @@ struct MemoryProfile {
 };
 
 // Simulates a step: a result's memory is allocated when its op runs and freed after the last reader of it or of a view
-// of it; what is kept or returned stays, kept memory and tangents until their last reader in backward; gradients stay
-// to the end.
+// of it; what is kept or returned stays, kept memory and tangents until their last reader in backward; gradients, and
+// tangents that the caller holds, stay to the end.
 MemoryProfile SimulateMemory(const JointView& view, const CheckpointChoice& choice);
 
 }  // namespace autosp

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 
 namespace autosp {
 
@@ -12,6 +13,7 @@ using SymbolValues = std::map<std::string, std::int64_t>;
 
 // Whether the result shares the memory of its first operand: it costs nothing and keeps that operand alive.
 bool IsView(const Node& node);
+bool IsViewOp(std::string_view op);  // "aten.view", "aten.view.dtype"
 // Whether the op draws random numbers: done twice, it would give two results.
 bool DrawsRandomNumbers(const Node& node);
 bool IsCollective(const Node& node);

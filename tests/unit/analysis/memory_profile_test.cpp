@@ -22,8 +22,8 @@ graph @g(%x: f32[250], %t: f32[250] tangent) form=joint {
 struct Simulated {
   Graph graph;
   JointView view;
-  explicit Simulated(std::string_view text)
-      : graph(std::move(Parse(text, "test").value())), view(graph, {}, *FindDevice("cpu")) {}
+  explicit Simulated(std::string_view text, bool tangents_held = false)
+      : graph(std::move(Parse(text, "test").value())), view(graph, {}, *FindDevice("cpu"), tangents_held) {}
   int At(std::string_view name) const {
     for (int i = 0; i < view.size(); ++i) {
       if (view[i].node->name == name) return i;
@@ -48,6 +48,15 @@ TEST(MemoryProfile, AViewCostsNothingAndItsBaseStays) {
   EXPECT_EQ(profile.backward_peak, 4000);  // a, c, t, gc; without t, which goes after gc, and with gb
   EXPECT_EQ(profile.live.back(), 2000);    // c, gx
   EXPECT_EQ(profile.at->name, "gc");
+}
+
+TEST(MemoryProfile, TangentsThatTheCallerHoldsStayToTheEnd) {
+  const Simulated s(kChain, true);
+  const MemoryProfile profile = s.Run({"a", "c"}, {"v"});
+  EXPECT_EQ(profile.forward_peak, 3000);
+  EXPECT_EQ(profile.backward_peak, 5000);  // a, c, t, gc, gb
+  EXPECT_EQ(profile.at->name, "gb");
+  EXPECT_EQ(profile.live.back(), 3000);  // c, gx, t
 }
 
 TEST(MemoryProfile, RecomputationRunsJustBeforeItsFirstReader) {
