@@ -23,6 +23,21 @@ Strategy StrategyFor(const FactorMapping& mapping, std::optional<FactorSharding>
   return strategy;
 }
 
+namespace {
+
+// The repair factor in the groups in which some operand lies cut on it already; nothing when none does.
+std::optional<FactorSharding> CutOnRepair(const FactorMapping& mapping, const std::vector<Layout>& operands) {
+  if (mapping.repair_to < 0) return std::nullopt;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    if (!mapping.operands[i].read) continue;
+    const std::optional<FactorSharding> cut = ProjectLayout(operands[i], mapping.operands[i].dims, mapping.factors);
+    if (cut && cut->factor == mapping.repair_to) return cut;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
 bool NeedsRepair(const FactorMapping& mapping, const std::vector<Layout>& operands) {
   if (mapping.repair_to < 0) return false;
   for (std::size_t i = 0; i < operands.size(); ++i) {
@@ -37,16 +52,18 @@ Strategy StrategyOf(const Node& node, const FactorMapping& mapping, bool repair_
   const std::vector<Layout> results = ResultLayouts(node);
   std::vector<Layout> operands;
   for (const OperandFactors& operand : mapping.operands) operands.push_back(operand.value->type.layout);
+  const std::optional<FactorSharding> on_repair = CutOnRepair(mapping, operands);
   for (std::size_t r = 0; r < results.size(); ++r) {
     if (!results[r].is_sharded()) continue;
     const std::optional<FactorSharding> cut = ProjectLayout(results[r], mapping.results[r], mapping.factors);
     // A result that is cut where the op needs the whole factor was computed on the repair factor and exchanged back;
     // so was one whose keys or values arrive cut.
-    const bool repaired =
-        mapping.repair_to >= 0 && repair_allowed &&
-        (!cut || mapping.factors[cut->factor].kind == FactorKind::kWhole || NeedsRepair(mapping, operands));
+    const bool repaired = mapping.repair_to >= 0 && repair_allowed &&
+                          (!cut || mapping.factors[cut->factor].kind == FactorKind::kWhole || on_repair ||
+                           NeedsRepair(mapping, operands));
     if (repaired) {
-      return StrategyFor(mapping, FactorSharding{mapping.repair_to, 1, mapping.factors[mapping.repair_to].size, 1});
+      const FactorSharding all{mapping.repair_to, 1, mapping.factors[mapping.repair_to].size, 1};
+      return StrategyFor(mapping, on_repair.value_or(all));
     }
     return StrategyFor(mapping, cut);
   }

@@ -31,6 +31,16 @@ CASES = {
     "length 7": ((2, 4), {"lengths": [7]}),
     "length 41, no mask": ((2, 4), {"lengths": [41], "mask": "none"}),
     "one kv head": ((4,), {"changes": {"num_key_value_heads": 1}}),
+    "3 heads": ((2,), {"changes": {"num_attention_heads": 3, "num_key_value_heads": 3}}),
+    "3 heads, padding, length 41": (
+        (2, 4), {"lengths": [41], "mask": "left", "changes": {"num_attention_heads": 3, "num_key_value_heads": 1}}
+    ),
+    "6 heads, 3 kv heads, no mask": (
+        (4,), {"mask": "none", "changes": {"num_attention_heads": 6, "num_key_value_heads": 3}}
+    ),
+    "6 heads, 3 kv heads, functional collectives": (
+        (4,), {"collectives": "functional", "changes": {"num_attention_heads": 6, "num_key_value_heads": 3}}
+    ),
     "batch, length and hidden alike": ((2,), {"lengths": [16], "batch_size": 16, "changes": {"hidden_size": 16}}),
     "accumulation over lengths": ((2, 4), {"lengths": [64, 48, 63, 41]}),
     "sliding window": ((2, 4), {"model": "tiny-mistral"}),
@@ -60,7 +70,7 @@ CASES = {
     "hand-written": ((2, 4), {"model": "hand-written"}),
     "hand-written, length 63": ((2,), {"model": "hand-written", "lengths": [63], "mask": "prompt"}),
 }
-QUICK = ("length 63", "sac, length 63", "functional collectives, length 41")  # at P=2
+QUICK = ("length 63", "sac, length 63", "functional collectives, length 41", "3 heads")  # at P=2
 
 
 # Ranks

@@ -15,16 +15,21 @@ struct Case {
   int heads, kv_heads, ranks;
   std::int64_t length;
   std::string mask;
+  bool repeated = false;  // The program repeats kv heads itself: unsqueeze, expand, reshape.
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << c.mask << "_h" << c.heads << "_kv" << c.kv_heads << "_p" << c.ranks << "_s" << c.length;
+  return out << (c.repeated ? "repeated_" : "") << c.mask << "_h" << c.heads << "_kv" << c.kv_heads << "_p" << c.ranks
+             << "_s" << c.length;
 }
 
 // The text with $H query heads, $G kv heads and the widths $Q and $K of their projections put in.
 std::string Filled(std::string text, const Case& c) {
-  for (const auto& [key, number] : std::vector<std::pair<std::string, int>>{
-           {"$H", c.heads}, {"$G", c.kv_heads}, {"$Q", 2 * c.heads}, {"$K", 2 * c.kv_heads}}) {
+  for (const auto& [key, number] : std::vector<std::pair<std::string, int>>{{"$H", c.heads},
+                                                                            {"$G", c.kv_heads},
+                                                                            {"$Q", 2 * c.heads},
+                                                                            {"$K", 2 * c.kv_heads},
+                                                                            {"$R", c.heads / c.kv_heads}}) {
     for (std::size_t at = text.find(key); at != std::string::npos; at = text.find(key, at)) {
       text.replace(at, key.size(), std::to_string(number));
     }
@@ -62,7 +67,19 @@ std::string ProgramOf(const Case& c) {
 )";
     argument = ", %bias";
   }
-  const std::string attributes = c.heads == c.kv_heads ? "scale=0.5" : "enable_gqa=true";
+  std::string repeat;
+  if (c.repeated) {
+    repeat = R"(  %ku = aten.unsqueeze(%k0, 2) : f64[2, $G, 1, s0, 2] grad
+  %ke = aten.expand(%ku, [-1, -1, $R, %s, -1]) : f64[2, $G, $R, s0, 2] grad
+  %kt = aten.reshape(%ke, [2, $H, %s, 2]) : f64[2, $H, s0, 2] grad
+  %vu = aten.unsqueeze(%v0, 2) : f64[2, $G, 1, s0, 2] grad
+  %ve = aten.expand(%vu, [2, $G, $R, %s, 2]) : f64[2, $G, $R, s0, 2] grad
+  %vc = aten.clone(%ve) {memory_format=memory_format.contiguous} : f64[2, $G, $R, s0, 2] grad
+  %vt = aten.view(%vc, [2, $H, %s, 2]) : f64[2, $H, s0, 2] grad
+)";
+  }
+  const std::string name = c.repeated ? "0" : "t";
+  const std::string attributes = c.repeated || c.heads == c.kv_heads ? "scale=0.5" : "enable_gqa=true";
   return Filled(R"(hints {s0=8}
 graph @heads(%w: f64[32, 6] grad, %wq: f64[$Q, 6] grad, %wk: f64[$K, 6] grad, %wv: f64[$K, 6] grad, %wo: f64[6, $Q] grad,
     %slope: f64[1, $H, 1, 1] grad, %s: int(s0), %ids: i64[2, s0] tag=1, %labels: i64[2, s0] tag=1) {
@@ -74,10 +91,10 @@ graph @heads(%w: f64[32, 6] grad, %wq: f64[$Q, 6] grad, %wk: f64[$K, 6] grad, %w
   %kv = aten.view(%k, [2, %s, $G, 2]) : f64[2, s0, $G, 2] grad
   %vv = aten.view(%v, [2, %s, $G, 2]) : f64[2, s0, $G, 2] grad
   %qt = aten.transpose.int(%qv, 1, 2) : f64[2, $H, s0, 2] grad
-  %kt = aten.transpose.int(%kv, 1, 2) : f64[2, $G, s0, 2] grad
-  %vt = aten.transpose.int(%vv, 1, 2) : f64[2, $G, s0, 2] grad
-)" + masks + "  %o = aten.scaled_dot_product_attention(%qt, %kt, %vt" +
-                    argument + ") {" + attributes +
+  %k)" + name + R"( = aten.transpose.int(%kv, 1, 2) : f64[2, $G, s0, 2] grad
+  %v)" + name + R"( = aten.transpose.int(%vv, 1, 2) : f64[2, $G, s0, 2] grad
+)" + repeat + masks +
+                    "  %o = aten.scaled_dot_product_attention(%qt, %kt, %vt" + argument + ") {" + attributes +
                     R"(} : f64[2, $H, s0, 2] grad
   %ot = aten.transpose.int(%o, 1, 2) : f64[2, s0, $H, 2] grad
   %or = aten.reshape(%ot, [2, %s, -1]) : f64[2, s0, $Q] grad
@@ -108,6 +125,13 @@ TEST_P(HeadsTest, EqualWhole) {
   SpmdCheck check;
   check.inputs.sizes["s0"] = c.length;
   EXPECT_TRUE(EqualsWhole(*whole, graph, c.ranks, check)) << Print(graph);
+  Graph lowered = whole->Clone();
+  lowered.hints()["s0"] = c.length;
+  options.pipeline = "autosp";
+  options.pass.collectives = "functional";
+  const Expected<CompileResult> lowering = compile(lowered, options);
+  ASSERT_TRUE(lowering.ok()) << lowering.status().ToString();
+  EXPECT_TRUE(EqualsWhole(*whole, lowered, c.ranks, check)) << Print(lowered);
 
   // Never more slots than whole groups need, nor than heads that are all made query heads first.
   std::int64_t slots = 0;
@@ -118,6 +142,18 @@ TEST_P(HeadsTest, EqualWhole) {
   const auto round_up = [&](std::int64_t n) { return (n + c.ranks - 1) / c.ranks * c.ranks; };
   EXPECT_GE(slots, c.heads);
   EXPECT_LE(slots, round_up(c.heads));
+  if (c.repeated) {  // Exchanged as g heads where P divides them, else as the h slots.
+    const bool before = c.kv_heads % c.ranks == 0;
+    std::vector<std::int64_t> sent;
+    for (const auto& node : graph.nodes()) {
+      const Argument* length = node->is_call("autosp.all_to_all") ? node->attribute("to_length") : nullptr;
+      if (length != nullptr && length->get<std::int64_t>() != nullptr && node->args[0].node()->name[0] != 'q') {
+        sent.push_back(*length->get<std::int64_t>());
+      }
+    }
+    EXPECT_EQ(sent, std::vector<std::int64_t>(2, before ? c.kv_heads : round_up(c.heads))) << Print(graph);
+    return;
+  }
   EXPECT_LE(slots, round_up(c.kv_heads) * (c.heads / c.kv_heads));
 }
 
@@ -139,6 +175,12 @@ std::vector<Case> AllCases() {
   for (const std::string& mask : masks) {
     for (const std::int64_t length : {8, 9}) cases.push_back({7, 7, 4, length, mask});
     for (const std::int64_t length : {8, 9}) cases.push_back({6, 3, 4, length, mask});
+  }
+  for (const auto& [heads, kv_heads, ranks] : std::vector<std::tuple<int, int, int>>{
+           {8, 2, 2}, {8, 4, 2}, {12, 4, 4}, {12, 6, 2}, {12, 3, 3}, {8, 2, 4}, {6, 3, 4}, {5, 1, 2}}) {
+    for (const std::int64_t length : {12, 7}) {
+      for (const char* mask : {"causal", "per_head"}) cases.push_back({heads, kv_heads, ranks, length, mask, true});
+    }
   }
   return cases;
 }

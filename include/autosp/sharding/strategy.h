@@ -23,7 +23,8 @@ Strategy StrategyFor(const FactorMapping& mapping, std::optional<FactorSharding>
 bool NeedsRepair(const FactorMapping& mapping, const std::vector<Layout>& operands);
 
 // The strategy that computes `node` given the layouts in the types: of its results (as its readers see them) and of its
-// operands. A repaired op computes on the repair factor; its readers see the result after it was exchanged back.
+// operands. A repaired op computes on the repair factor; its readers see the result after it was exchanged back. An
+// operand that lies cut on that factor decides in which groups it is cut: (2@sp, 4) heads rather than 8@sp.
 Strategy StrategyOf(const Node& node, const FactorMapping& mapping, bool repair_allowed);
 
 // The local size of a dim under a layout: major * ceil(length / P) * minor for the sharded dim.
