@@ -75,7 +75,7 @@ std::string ErrorsPage() {
 }
 
 // What each rule function does with the dims of an op, in one line.
-constexpr std::array<std::pair<const char*, const char*>, 28> kRuleFunctions = {{
+constexpr auto kRuleFunctions = std::to_array<std::pair<const char*, const char*>>({
     {"along", "the dim (or dims) that the argument names is needed whole, all others pass"},
     {"assertion", "a check of sizes and dtypes; nothing moves for it"},
     {"attention",
@@ -108,7 +108,7 @@ constexpr std::array<std::pair<const char*, const char*>, 28> kRuleFunctions = {
     {"type_as", "element by element; only the dtype of the other operand is looked at"},
     {"unflatten", "as reshape"},
     {"whole", "every operand is needed whole"},
-}};
+});
 
 std::string RuleFunctionsTable(const RuleTable& rules) {
   std::map<std::string, std::size_t> rows;  // of the rule table, by function
