@@ -261,6 +261,32 @@ def test_the_users_hook_for_joint_graphs_is_called_first():
     assert len(seen) == 1 and not any(seen[0])
 
 
+@pytest.mark.parametrize("demand", ["MUST_SAVE", "MUST_RECOMPUTE"])
+def test_what_a_hook_demands_of_single_values_holds_in_every_plan(demand):
+    from torch._functorch import config
+    from torch.utils.checkpoint import CheckpointPolicy
+
+    def hook(gm, _inputs):
+        for node in gm.graph.nodes:
+            if node.target is torch.ops.aten.sin.default:
+                node.meta["recompute"] = CheckpointPolicy[demand]
+        return gm
+
+    torch.manual_seed(0)
+    model, x = Regions(), torch.randn(16, 64, requires_grad=True)
+    model.forward = lambda x: sum(layer(x).sin().square().sum() for layer in model.layers)
+    truth = step(model, lambda compiled: compiled(x))
+    value = 16 * 64 * 4
+    with config.patch(joint_custom_pass=hook):
+        for policy in POLICIES:
+            assert_equal(step(model, lambda compiled: compiled(x), **policy), truth)
+            plan = plan_of(model, lambda compiled: compiled(x), **policy)
+            if demand == "MUST_SAVE":
+                assert plan["kept_bytes"] >= 3 * value, policy
+            else:
+                assert plan["recompute_seconds"] > 0, policy
+
+
 def test_a_budget_in_bytes_holds_for_longer_sequences_too():
     """One program serves many lengths; where its plan would need more than the budget, another one is made."""
     torch.manual_seed(0)
