@@ -66,6 +66,8 @@ class Normalizer {
         grad_mode_ = *node->args[0].get<bool>();
       }
       if (node->op == "aten.cross_entropy_loss" || node->op == "aten.nll_loss_nd") status_.Append(SplitLoss(*node));
+      const OpRule* rule = rules_.Find(node->op);
+      if (rule != nullptr && rule->function == "loss") status_.Append(SplitElementwiseLoss(*node, *rule));
       if (node->op == "aten.mean" || node->op == "aten.mean.dim") status_.Append(SplitMean(*node));
       if (const std::string name = OutOfPlaceName(node->op); !name.empty()) MakeOutOfPlace(*node, name);
     }
@@ -113,7 +115,8 @@ class Normalizer {
     if (IsFloating(labels->type.dtype)) {
       const std::vector<Dim>& shape = node.args[0].node()->type.shape;
       Dim count = 1;
-      for (std::size_t dim = 0; dim < shape.size(); ++dim) count = dim == std::min<std::size_t>(1, shape.size() - 1) ? count : count * shape[dim];
+      for (std::size_t dim = 0; dim < shape.size(); ++dim)
+        count = dim == std::min<std::size_t>(1, shape.size() - 1) ? count : count * shape[dim];
       AUTOSP_ASSIGN_OR_RETURN(positions, symbols_.Materialize(count));
     }
     SetParameter(node, *rule, "reduction", kSumReduction);
@@ -130,7 +133,8 @@ class Normalizer {
     } else {
       const bool weighted = weight != nullptr && weight->node() != nullptr;
       made = weighted ? SumOfWeights(node, *labels, ignored, *weight->node()) : Count(node, *labels, ignored);
-      made.push_back(graph_.InsertAfter(made.back(), node.name + "_mean", "aten.div.Tensor", {&node, made.back()}, node.type));
+      made.push_back(
+          graph_.InsertAfter(made.back(), node.name + "_mean", "aten.div.Tensor", {&node, made.back()}, node.type));
     }
     Node* mean = made.back();
     made.push_back(Narrow(mean, whole));
@@ -167,7 +171,8 @@ class Normalizer {
     const Dim count = Product(labels.type.shape);
     std::vector<Node*> made;
     const auto add = [&](const char* suffix, const char* op, std::vector<Argument> args, Type type) {
-      made.push_back(graph_.InsertAfter(made.empty() ? &loss : made.back(), name + suffix, op, std::move(args), std::move(type)));
+      made.push_back(
+          graph_.InsertAfter(made.empty() ? &loss : made.back(), name + suffix, op, std::move(args), std::move(type)));
       return made.back();
     };
     Type picked_type = weight.type;
@@ -186,6 +191,40 @@ class Normalizer {
     Node* weights = add("_weights", "aten.mul.Tensor", {picked, counts}, picked_type);
     add("_count", "aten.sum", {weights}, total_type);
     return made;
+  }
+
+  // Case 5: the sum or mean of a loss element by element is the loss of each element, summed and divided.
+  Status SplitElementwiseLoss(Node& node, const OpRule& rule) {
+    const std::int64_t reduction = CallArguments(node, rule).Int("reduction").value_or(kMeanReduction);
+    if (reduction != kMeanReduction && reduction != kSumReduction) return Status::Ok();
+    const Node* first = node.args.empty() ? nullptr : node.args[0].node();
+    if (first == nullptr || !node.type.is_tensor()) return Status::Ok();
+    for (const Node* operand : node.operands()) {  // Nothing decides the shape but the first operand.
+      if (operand->type.is_tensor() && operand->type.rank() > first->type.rank()) return Status::Ok();
+      if (operand->type.is_tensor() && operand->type.rank() == first->type.rank() &&
+          operand->type.shape != first->type.shape) {
+        return Status::Ok();
+      }
+    }
+    AUTOSP_ASSIGN_OR_RETURN(Argument divisor, symbols_.Materialize(Product(first->type.shape)));
+    const Type whole = node.type;
+    SetParameter(node, rule, "reduction", 0);
+    node.type.shape = first->type.shape;
+    node.origin = -1;
+    Type total = whole;
+    std::vector<Argument> summed = {&node};
+    Node* sum = graph_.InsertAfter(&node, node.name + "_sum", "aten.sum", std::move(summed), total);
+    if (IsLowPrecision(whole.dtype)) {
+      sum->set_attribute("dtype", Argument::Dtype(DType::kF32));
+      sum->type.dtype = DType::kF32;
+    }
+    std::vector<Node*> made = {sum};
+    if (reduction == kMeanReduction) {
+      made.push_back(graph_.InsertAfter(sum, node.name + "_mean", "aten.div.Scalar", {sum, divisor}, sum->type));
+    }
+    made.push_back(Narrow(made.back(), whole));
+    Finish(node, sum, made);
+    return Status::Ok();
   }
 
   Status SplitMean(Node& node) {

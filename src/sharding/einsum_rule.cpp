@@ -30,7 +30,7 @@ bool Fits(const RuleTerm& term, int rank) {
 
 void MapEinsum(MappingBuilder& builder) {
   const OpRule& rule = builder.arguments.rule();
-  std::map<std::string, int> factor_of;
+  OperandFactors* const bias = rule.bias.empty() ? nullptr : builder.Operand(rule.bias);
   std::vector<std::pair<OperandFactors*, const RuleTerm*>> operands;
   // Parameter i is operand i; user rules without parameter names count positional arguments.
   for (std::size_t i = 0; i < rule.operands.size(); ++i) {
@@ -40,6 +40,7 @@ void MapEinsum(MappingBuilder& builder) {
       if (rule.operands[i].optional) continue;
       return;  // A required operand that is no tensor: a form the rule does not cover.
     }
+    if (operand == bias) continue;
     if (!Fits(rule.operands[i], operand->value->type.rank())) return;
     operands.emplace_back(operand, &rule.operands[i]);
   }
@@ -49,14 +50,15 @@ void MapEinsum(MappingBuilder& builder) {
   const auto has = [](const std::vector<std::string>& names, const std::string& name) {
     return std::find(names.begin(), names.end(), name) != names.end();
   };
-  const bool biased = !rule.bias.empty() && builder.Operand(rule.bias) != nullptr;
+  std::map<std::string, int> factor_of;
   for (auto& [operand, term] : operands) {
     const std::vector<Dim>& shape = builder.ShapeOf(*operand);
     ForEachDim(*term, static_cast<int>(shape.size()), [&, target = operand](const std::string& name, int dim) {
+      if (shape[dim].is_one()) return;  // Broadcast, or a loop of one round.
       if (!factor_of.contains(name)) {
         FactorKind kind = FactorKind::kPassThrough;
         if (has(rule.whole, name)) kind = FactorKind::kWhole;
-        if (has(rule.reduction, name)) kind = biased ? FactorKind::kWhole : FactorKind::kReduction;
+        if (has(rule.reduction, name)) kind = bias != nullptr ? FactorKind::kWhole : FactorKind::kReduction;
         factor_of[name] = builder.AddFactor(shape[dim], kind);
       }
       target->dims[dim] = {factor_of[name]};
@@ -67,9 +69,12 @@ void MapEinsum(MappingBuilder& builder) {
       if (factor_of.contains(name)) builder.mapping.results[r][dim] = {factor_of[name]};
     });
   }
-  // A padded tail of a summed factor is silenced in the first operand that has it.
-  if (!rule.reduction.empty() && !biased && !operands.empty()) {
-    builder.mapping.neutral_operand = static_cast<int>(operands[0].first - builder.mapping.operands.data());
+  if (bias != nullptr) {  // Added to the result, broadcast.
+    bias->dims = BroadcastFactors(builder.ShapeOf(*bias), builder.ResultType(0).shape, builder.mapping.results[0]);
+  }
+  // A padded tail of a summed factor is silenced in the first operand.
+  if (!rule.reduction.empty() && bias == nullptr && !operands.empty()) {
+    builder.SumOver(static_cast<int>(operands[0].first - builder.mapping.operands.data()));
   }
 }
 

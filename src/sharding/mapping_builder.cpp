@@ -66,6 +66,17 @@ void MappingBuilder::CompareSizes(const DimFactors& dims, const std::vector<Dim>
   }
 }
 
+void MappingBuilder::SumOver(int operand) {
+  mapping.neutral_operand = operand;
+  const DimFactors& dims = mapping.operands[operand].dims;
+  for (std::size_t f = 0; f < mapping.factors.size(); ++f) {
+    const bool found = std::any_of(dims.begin(), dims.end(), [&](const std::vector<int>& list) {
+      return std::find(list.begin(), list.end(), static_cast<int>(f)) != list.end();
+    });
+    if (mapping.factors[f].kind == FactorKind::kReduction && !found) mapping.factors[f].kind = FactorKind::kWhole;
+  }
+}
+
 FactorMapping MappingBuilder::Finish() {
   for (std::size_t f = 0; f < mapping.factors.size(); ++f) {
     if (mapping.factors[f].kind != FactorKind::kPassThrough) continue;

@@ -32,6 +32,10 @@ class MappingBuilder {
   // dim, counted from the end when negative; -1 when out of range.
   static int Normalize(std::int64_t dim, int rank);
 
+  // The padded tail of a summed factor is silenced by zeros in this operand; a summed factor that it lacks is needed
+  // whole.
+  void SumOver(int operand);
+
   // Closes the mapping: pass-through factors that some result lacks become whole, sizes are compared.
   FactorMapping Finish();
 
@@ -53,7 +57,29 @@ bool SliceTakesAll(const CallArguments& arguments, const Dim& size);
 using RuleFunction = void (*)(MappingBuilder&);
 RuleFunction FindRuleFunction(std::string_view name);  // null when there is none
 void MapEinsum(MappingBuilder& builder);
+
+// Rule functions that stand in files of their own.
 void MapAttention(MappingBuilder& builder);
+void MapConvolution(MappingBuilder& builder);
 void MapCrossEntropy(MappingBuilder& builder);
+void MapEmbedding(MappingBuilder& builder);
+void MapEquation(MappingBuilder& builder);
+void MapExpand(MappingBuilder& builder);
+void MapExpandAs(MappingBuilder& builder);
+void MapGather(MappingBuilder& builder);
+void MapIndex(MappingBuilder& builder);
+void MapIndexPut(MappingBuilder& builder);
+void MapIndexSelect(MappingBuilder& builder);
+void MapMatmul(MappingBuilder& builder);
+void MapOneHot(MappingBuilder& builder);
+void MapPad(MappingBuilder& builder);
+void MapPermute(MappingBuilder& builder);
+void MapRepeat(MappingBuilder& builder);
+void MapRepeatInterleave(MappingBuilder& builder);
+void MapReshape(MappingBuilder& builder);
+void MapReshapeAs(MappingBuilder& builder);
+void MapSlice(MappingBuilder& builder);
+void MapSqueeze(MappingBuilder& builder);
+void MapStack(MappingBuilder& builder);
 
 }  // namespace autosp

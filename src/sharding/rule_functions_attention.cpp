@@ -63,29 +63,34 @@ void MapAttention(MappingBuilder& builder) {
   builder.mapping.query_heads = q[head].constant().value_or(0);
 }
 
-// self (n, c), (n, c, d..) or (c); target (n, d..) of class indices. reduction 0 none, 1 mean, 2 sum.
-//   sum: n and d may be cut, the result is a partial sum; padded positions get the ignore_index as target.
-//   mean: split by normalize_captured_ops; what is left of it (class weights, probabilities) needs all positions.
+// self (n, c), (n, c, d..) or (c); target (n, d..) of class indices, or probabilities like self. reduction 0 none, 1
+// mean, 2 sum.
+//   sum: n and d may be cut, the result is a partial sum. Padded positions get the ignore_index as target, or the
+//        probability 0 of every class; smoothed labels are never 0.
+//   mean: split by normalize_captured_ops; what is left of it needs all positions.
 void MapCrossEntropy(MappingBuilder& builder) {
   OperandFactors* self = builder.Operand("self");
   OperandFactors* target = builder.Operand("target");
-  if (self == nullptr || target == nullptr || IsFloating(target->value->type.dtype)) return;
+  if (self == nullptr || target == nullptr) return;
+  const bool probabilities = IsFloating(target->value->type.dtype);
   const std::vector<Dim>& shape = builder.ShapeOf(*self);
-  if (shape.size() < 2 || builder.ShapeOf(*target).size() != shape.size() - 1) return;
+  if (shape.size() < 2 || builder.ShapeOf(*target).size() + (probabilities ? 0 : 1) != shape.size()) return;
   const std::int64_t reduction = builder.arguments.Int("reduction").value_or(1);
+  const bool smoothed = probabilities && builder.arguments.Double("label_smoothing", 0) != 0;
   FactorKind kind = FactorKind::kWhole;
   if (reduction == 0) kind = FactorKind::kPassThrough;
-  if (reduction == 2) kind = FactorKind::kReduction;
+  if (reduction == 2 && !smoothed) kind = FactorKind::kReduction;
   for (std::size_t dim = 0; dim < shape.size(); ++dim) {
     if (dim == 1) continue;  // classes
     self->dims[dim] = {builder.AddFactor(shape[dim], kind)};
     const std::size_t position = dim == 0 ? 0 : dim - 1;
-    target->dims[position] = self->dims[dim];
+    target->dims[probabilities ? dim : position] = self->dims[dim];
     if (reduction == 0) builder.mapping.results[0][position] = self->dims[dim];
   }
-  if (reduction == 2) {
+  if (kind == FactorKind::kReduction) {
     builder.mapping.neutral_operand = static_cast<int>(target - builder.mapping.operands.data());
-    builder.mapping.neutral_value = static_cast<double>(builder.arguments.Int("ignore_index").value_or(-100));
+    const auto ignored = static_cast<double>(builder.arguments.Int("ignore_index").value_or(-100));
+    builder.mapping.neutral_value = probabilities ? 0 : ignored;
   }
 }
 

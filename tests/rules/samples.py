@@ -28,6 +28,9 @@ MOST_ELEMENTS = 4000
 def operator_of(row: str) -> Any:
     """The operator of a row, or None where the installed torch has no such overload."""
     namespace, base, *overload = row.split(".")
+    if namespace == "transformers":  # Registers its operators when it is imported.
+        with contextlib.suppress(ImportError):
+            import transformers.integrations.moe  # noqa: F401
     packet = getattr(getattr(torch.ops, namespace), base, None)
     return None if packet is None else getattr(packet, overload[0] if overload else "default", None)
 

@@ -44,6 +44,13 @@ def test_every_row_is_exercised(judged):
     assert not absent, "no sample of " + ", ".join(absent) + ": add one to tests/rules/written_samples.py"
 
 
+# Rows of functions that let dims pass, and which yet claim nothing on any sample.
+SILENT = {
+    "aten.mean": "all dims at once; normalize-captured-ops makes it a sum",
+    "aten.squeeze": "without named dims any dim of which a block holds one element would go away",
+}
+
+
 def test_every_row_that_lets_a_dim_pass_has_a_judged_claim(judged):
     """A sample of which the rule understands nothing would prove nothing."""
     claimed = {result.sample.row for result in judged if result.claims or result.random}
@@ -53,14 +60,19 @@ def test_every_row_that_lets_a_dim_pass_has_a_judged_claim(judged):
         for row, rule in ROWS.items()
         if operator_of(row) is not None and row not in claimed and rule.split()[0].strip("@;") not in silent
     ]
+    absent = [row for row in absent if row not in SILENT]
     assert not absent, f"nothing was claimed, so nothing judged, for {absent}"
+
+
+# PyTorch has no derivative of these.
+WITHOUT_GRADIENT = {"aten.copy", "aten.heaviside", "aten.remainder.Scalar_Tensor", "aten.scatter.reduce"}
 
 
 def test_claims_are_judged_with_gradients(judged):
     """Gradients are left out only where the operator has none, or none that is finite, on some samples."""
     blind = {result.sample.row for result in judged if result.claims}
     blind -= {result.sample.row for result in judged if result.claims and result.gradients}
-    assert not blind, f"no gradient was compared for {sorted(blind)}"
+    assert blind <= WITHOUT_GRADIENT, f"no gradient was compared for {sorted(blind - WITHOUT_GRADIENT)}"
 
 
 def test_rules_map_every_dim_to_one_loop(judged):
