@@ -113,7 +113,8 @@ class Normalizer {
     if (IsFloating(labels->type.dtype)) {
       const std::vector<Dim>& shape = node.args[0].node()->type.shape;
       Dim count = 1;
-      for (std::size_t dim = 0; dim < shape.size(); ++dim) count = dim == std::min<std::size_t>(1, shape.size() - 1) ? count : count * shape[dim];
+      for (std::size_t dim = 0; dim < shape.size(); ++dim)
+        count = dim == std::min<std::size_t>(1, shape.size() - 1) ? count : count * shape[dim];
       AUTOSP_ASSIGN_OR_RETURN(positions, symbols_.Materialize(count));
     }
     SetParameter(node, *rule, "reduction", kSumReduction);
@@ -130,7 +131,8 @@ class Normalizer {
     } else {
       const bool weighted = weight != nullptr && weight->node() != nullptr;
       made = weighted ? SumOfWeights(node, *labels, ignored, *weight->node()) : Count(node, *labels, ignored);
-      made.push_back(graph_.InsertAfter(made.back(), node.name + "_mean", "aten.div.Tensor", {&node, made.back()}, node.type));
+      made.push_back(
+          graph_.InsertAfter(made.back(), node.name + "_mean", "aten.div.Tensor", {&node, made.back()}, node.type));
     }
     Node* mean = made.back();
     made.push_back(Narrow(mean, whole));
@@ -167,7 +169,8 @@ class Normalizer {
     const Dim count = Product(labels.type.shape);
     std::vector<Node*> made;
     const auto add = [&](const char* suffix, const char* op, std::vector<Argument> args, Type type) {
-      made.push_back(graph_.InsertAfter(made.empty() ? &loss : made.back(), name + suffix, op, std::move(args), std::move(type)));
+      made.push_back(
+          graph_.InsertAfter(made.empty() ? &loss : made.back(), name + suffix, op, std::move(args), std::move(type)));
       return made.back();
     };
     Type picked_type = weight.type;
