@@ -490,25 +490,10 @@ struct Kind {
   Node* (*make)(Builder&, Node*);
 };
 
-constexpr std::array<Kind, 19> kKinds = {{{6, Unary},
-                                          {3, WithNumber},
-                                          {7, Binary},
-                                          {7, Linear},
-                                          {6, Product},
-                                          {4, Merge},
-                                          {4, Split},
-                                          {2, Regroup},
-                                          {5, Turn},
-                                          {3, OnesAndCopies},
-                                          {3, Norm},
-                                          {3, Softmax},
-                                          {5, Reduction},
-                                          {4, Shift},
-                                          {4, Mixing},
-                                          {3, Parts},
-                                          {3, Join},
-                                          {2, ByPosition},
-                                          {2, Rare}}};
+constexpr std::array<Kind, 20> kKinds = {
+    {{6, Unary},   {3, WithNumber}, {7, Binary},        {7, Linear},     {6, Product}, {4, Merge},        {4, Split},
+     {2, Regroup}, {5, Turn},       {3, OnesAndCopies}, {3, Norm},       {3, Softmax}, {5, Reduction},    {4, Shift},
+     {4, Mixing},  {3, Parts},      {3, Join},          {2, ByPosition}, {2, Rare},    {6, RareOperation}}};
 
 }  // namespace
 
