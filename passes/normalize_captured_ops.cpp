@@ -119,6 +119,18 @@ class Normalizer {
         count = dim == std::min<std::size_t>(1, shape.size() - 1) ? count : count * shape[dim];
       AUTOSP_ASSIGN_OR_RETURN(positions, symbols_.Materialize(count));
     }
+    if (const Argument* weight = arguments.Find("weight");
+        weight != nullptr && weight->node() != nullptr && weight->node()->type.requires_grad &&
+        arguments.Double("label_smoothing", 0) != 0) {
+      return Diagnostic{DiagnosticCode::kUnsupportedForm,
+                        fmt::format("{} takes the mean with label smoothing and the trained class weights %{}: its "
+                                    "gradient for them is that of no sum and count",
+                                    node.op, weight->node()->name),
+                        node.provenance.location,
+                        Describe(node),
+                        {},
+                        "detach the class weights, or divide a sum yourself"};
+    }
     SetParameter(node, *rule, "reduction", kSumReduction);
     const Type whole = node.type;
     if (IsLowPrecision(whole.dtype)) {
@@ -185,7 +197,7 @@ class Normalizer {
     Node* index = add("_index", "aten.reshape", {known, Argument::List{-1}}, On(labels, labels.type.dtype, {count}));
     Type constant = weight.type;
     constant.requires_grad = false;
-    Node* fixed = weight.type.requires_grad ? add("_weight", "aten.detach", {&weight}, constant) : &weight;
+    Node* fixed = add("_weight", "aten.detach", {&weight}, constant);  // The op has no gradient for it.
     Node* picked = add("_picked", "aten.index_select", {fixed, 0, index}, picked_type);
     Node* counts = add("_counts", "aten.reshape", {valid, Argument::List{-1}}, On(labels, DType::kBool, {count}));
     Node* weights = add("_weights", "aten.mul.Tensor", {picked, counts}, picked_type);

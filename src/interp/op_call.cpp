@@ -164,6 +164,19 @@ void CheckAttributeNames(const Node& node, const c10::FunctionSchema& schema) {
   }
 }
 
+// The CPU kernels of attention believe these sizes and read past the end where they differ.
+void CheckAttentionSizes(const std::vector<c10::IValue>& stack) {
+  const at::Tensor &query = stack[0].toTensor(), &key = stack[1].toTensor(), &value = stack[2].toTensor();
+  if (query.dim() < 2 || key.dim() < 2 || value.dim() < 2) return;  // Refused by the operator itself.
+  bool fits = key.size(-2) == value.size(-2) && query.size(-1) == key.size(-1);
+  for (std::int64_t dim = 0; dim + 2 < std::min(key.dim(), value.dim()); ++dim) {
+    fits = fits && key.size(dim) == value.size(dim);
+  }
+  if (fits) return;
+  throw ExecutionError("attention over " + DescribeValue(query) + ", " + DescribeValue(key) + " and " +
+                       DescribeValue(value) + ": the keys fit neither the query nor the values");
+}
+
 }  // namespace
 
 c10::IValue EvaluateArgument(const Argument& argument, const RankScope& scope) {
@@ -201,6 +214,7 @@ c10::IValue CallOperator(const Node& node, const RankScope& scope) {
       throw ExecutionError("argument \"" + formal.name() + "\" is missing: " + c10::toString(schema));
     }
   }
+  if (node.op == "aten.scaled_dot_product_attention") CheckAttentionSizes(stack);
   handle->callBoxed(stack);
   if (stack.empty()) return {};
   if (stack.size() == 1) return std::move(stack.front());

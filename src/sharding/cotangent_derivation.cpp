@@ -18,8 +18,8 @@ struct Cotangent {
   enum class Kind : std::uint8_t { kNone, kTerms, kEqual, kBlock };
   Kind kind = Kind::kNone;
   Layout layout = Layout();  // kBlock
-  // kBlock: whether the padded tail has none. A tail repeats the last true element, so whatever it had would be added to
-  // that element's gradient, or to a weight's.
+  // kBlock: whether the padded tail has none. A tail repeats the last true element, so whatever it had would be added
+  // to that element's gradient, or to a weight's.
   bool silent_tail = true;
 
   bool operator==(const Cotangent& other) const { return kind == other.kind && layout == other.layout; }
@@ -85,19 +85,22 @@ class Backward {
       for (const Node* operand : node->operands()) {
         if (!operand->is_call() || !operand->op.starts_with("autosp.")) continue;
         const Node* moved = operand->args.empty() ? nullptr : operand->args[0].node();
-        if (moved == nullptr || !copy.Find(moved->name)->type.requires_grad || copy.Find(operand->name)->type.requires_grad) {
+        if (moved == nullptr || !copy.Find(moved->name)->type.requires_grad ||
+            copy.Find(operand->name)->type.requires_grad) {
           continue;
         }
-        Conflict(*operand, fmt::format("%{} requires a gradient, but {} moves it where none is recorded: the ranks hold "
-                                       "nothing of it, the whole program does",
-                                       moved->name, operand->op));
+        Conflict(*operand,
+                 fmt::format("%{} requires a gradient, but {} moves it where none is recorded: the ranks hold "
+                             "nothing of it, the whole program does",
+                             moved->name, operand->op));
       }
     }
   }
 
   // One reader's share: all readers must hold the cotangent alike, or their sum means nothing.
   void Give(const Node& value, const Cotangent& cotangent, const Node& reader, std::size_t element = 0) {
-    const Type& type = value.type.is_tensor() || element >= value.type.elements.size() ? value.type : value.type.elements[element];
+    const Type& type =
+        value.type.is_tensor() || element >= value.type.elements.size() ? value.type : value.type.elements[element];
     if (!type.requires_grad) return;
     std::vector<Cotangent>& held = held_[&value];
     if (held.size() <= element) held.resize(element + 1);
@@ -145,8 +148,8 @@ class Backward {
     for (std::size_t i = 0; i < held.size(); ++i) {
       if (held[i].kind == Cotangent::Kind::kNone) continue;
       const auto known = facts_.layouts.find(&node);
-      const Layout layout = known != facts_.layouts.end() && i < known->second.size() ? known->second[i].layout
-                                                                                       : Layout::Replicated();
+      const Layout layout =
+          known != facts_.layouts.end() && i < known->second.size() ? known->second[i].layout : Layout::Replicated();
       const Cotangent wanted = Dual(layout);
       if (held[i] == wanted) continue;
       Conflict(node, fmt::format("%{} is {}, so the ranks must hold {} of its gradient, but they hold {}", node.name,
@@ -171,9 +174,10 @@ class Backward {
     const auto* how = reduce == nullptr ? nullptr : reduce->get<std::string>();
     const bool reduces = node.op == "autosp.all_reduce" || node.op == "autosp.reduce_scatter";
     if (reduces && (how == nullptr || *how != "sum")) {
-      Conflict(node, fmt::format("%{} requires a gradient, but only sums over the ranks have one: the ranks hold {} and "
-                                 "would hand back nothing of it",
-                                 operand->name, held.ToString()));
+      Conflict(node,
+               fmt::format("%{} requires a gradient, but only sums over the ranks have one: the ranks hold {} and "
+                           "would hand back nothing of it",
+                           operand->name, held.ToString()));
       return;
     }
     // The adjoints: all_gather <-> reduce_scatter, all_reduce <-> all_reduce, slice <-> zeros around the block; each

@@ -316,8 +316,8 @@ class Derivation {
       const OperandFactors& operand = mapping.operands[i];
       if (operand.read && Of(*operands[i]).layout.is_replicated() &&
           LayoutUnder(cut, operand.dims, mapping.factors).is_sharded()) {
-        problems.push_back(fmt::format("{} reads %{} whole, but its other operands are cut on that dim", node.op,
-                                       operands[i]->name));
+        problems.push_back(
+            fmt::format("{} reads %{} whole, but its other operands are cut on that dim", node.op, operands[i]->name));
       }
     }
     const Factor& factor = mapping.factors[cut.factor];
@@ -344,9 +344,10 @@ class Derivation {
       }
       there[r]->layout = result.layout;
       if (LocalShape(graph_, *there[r]) != here[r]->shape) {
-        problems.push_back(fmt::format("the local shape of %{} does not follow from its operands, which make it {} of "
-                                       "{}",
-                                       node.name, result.layout.ToString(), Print(whole.type)));
+        problems.push_back(
+            fmt::format("the local shape of %{} does not follow from its operands, which make it {} of "
+                        "{}",
+                        node.name, result.layout.ToString(), Print(whole.type)));
       }
       tensors.push_back(std::move(result));
     }

@@ -20,7 +20,8 @@ bool IsArithmetic(const Node& node) {
 // The value that was moved, before all moves.
 const Node& Moved(const Node& node) {
   const Node* value = &node;
-  while (IsCollective(*value) && !value->args.empty() && value->args[0].node() != nullptr) value = value->args[0].node();
+  while (IsCollective(*value) && !value->args.empty() && value->args[0].node() != nullptr)
+    value = value->args[0].node();
   return *value;
 }
 
@@ -94,10 +95,12 @@ class Correspondence {
       Type type = there[i]->type;
       type.layout = Layout();
       equal = here[i]->name == there[i]->name && here[i]->type == type;
-      if (!equal) Conflict(*here[i], fmt::format("the input {} is not that of the whole program", here[i]->name), there[i]);
+      if (!equal)
+        Conflict(*here[i], fmt::format("the input {} is not that of the whole program", here[i]->name), there[i]);
     }
     if (here.size() != there.size()) {
-      Conflict(*parts_.output(), fmt::format("{} inputs stand for the {} of the whole program", here.size(), there.size()));
+      Conflict(*parts_.output(),
+               fmt::format("{} inputs stand for the {} of the whole program", here.size(), there.size()));
     }
   }
 
@@ -117,8 +120,8 @@ class Correspondence {
       Conflict(node, fmt::format("%{} is no operation of the whole program", node.name));
       return;
     }
-    const bool reshaped = node.op == "aten.reshape" &&
-                          (original->op == "aten.view" || original->op == "aten._unsafe_view");
+    const bool reshaped =
+        node.op == "aten.reshape" && (original->op == "aten.view" || original->op == "aten._unsafe_view");
     bool equal = (node.op == original->op || reshaped) && node.args.size() == original->args.size() &&
                  node.attributes.size() == original->attributes.size();
     for (std::size_t i = 0; equal && i < node.args.size(); ++i) {
@@ -129,7 +132,8 @@ class Correspondence {
       const Argument* other = original->attribute(reshaped && name == "shape" ? "size" : name);
       equal = other != nullptr && IsSame(node, name, value, *other);
     }
-    if (!equal) Conflict(node, fmt::format("%{} = {} is not what the whole program computes", node.name, node.op), original);
+    if (!equal)
+      Conflict(node, fmt::format("%{} = {} is not what the whole program computes", node.name, node.op), original);
     CheckType(node, *original);
   }
 
@@ -144,9 +148,10 @@ class Correspondence {
       const Argument::List* other = there.list();
       if (other == nullptr || list->size() != other->size()) return false;
       for (std::size_t i = 0; i < list->size(); ++i) {
-        if (!IsSame(node, parameter, (*list)[i], (*other)[i]) && !IsLocalSize(node, parameter, i, (*list)[i], (*other)[i])) {
+        const std::optional<Dim> local = LocalSizeAt(node, parameter, i);
+        const bool open = DimOf((*other)[i]) == Dim(-1);  // Left to be found out, on every rank by itself.
+        if (local && !open ? DimOf((*list)[i]) != local : !IsSame(node, parameter, (*list)[i], (*other)[i]))
           return false;
-        }
       }
       return true;
     }
@@ -163,24 +168,22 @@ class Correspondence {
     return here == there;
   }
 
-  // Entry i of a list of sizes is that of a result dim, which is the local one.
-  bool IsLocalSize(const Node& node, const std::string& parameter, std::size_t i, const Argument& here,
-                   const Argument& there) const {
+  // Entry i of a list of sizes is that of a result dim; the local one where that dim is cut, nothing elsewhere.
+  std::optional<Dim> LocalSizeAt(const Node& node, const std::string& parameter, std::size_t i) const {
     const OpRule* rule = rules_.Find(node.op);
-    const std::optional<Dim> size = DimOf(here);
     const Layout& layout = facts_.Of(node).layout;
-    const std::optional<Dim> whole = DimOf(there);
-    if (rule == nullptr || !size || !whole || *size == Dim(-1) || *whole == Dim(-1) || !layout.is_sharded()) return false;
+    if (rule == nullptr || !layout.is_sharded() || !node.type.is_tensor()) return std::nullopt;
     std::int64_t first = 0;
-    if (rule->function == "unflatten") {
+    if (rule->function == "unflatten" && parameter == "sizes") {
       const std::int64_t dim = CallArguments(node, *rule).Int("dim").value_or(0);
       first = dim < 0 ? dim + node.args[0].node()->type.rank() : dim;
     } else if (rule->sizes != parameter) {
-      return false;
+      return std::nullopt;
     }
-    const auto position = first + static_cast<std::int64_t>(i);
-    return position == layout.dim && position < node.type.rank() &&
-           *size == node.type.shape[static_cast<std::size_t>(position)];
+    if (parameter.empty() || first + static_cast<std::int64_t>(i) != layout.dim || layout.dim >= node.type.rank()) {
+      return std::nullopt;
+    }
+    return node.type.shape[static_cast<std::size_t>(layout.dim)];
   }
 
   // A slice that takes all of a dim that is cut ends at the largest int.
@@ -208,9 +211,11 @@ class Correspondence {
       return type;
     };
     Type expected = local(original.type, 0);
-    for (std::size_t i = 0; i < expected.elements.size(); ++i) expected.elements[i] = local(original.type.elements[i], i);
+    for (std::size_t i = 0; i < expected.elements.size(); ++i)
+      expected.elements[i] = local(original.type.elements[i], i);
     if (expected == node.type) return;
-    Conflict(node, fmt::format("%{} is {}, but follows as {}", node.name, Print(node.type), Print(expected)), &original);
+    Conflict(node, fmt::format("%{} is {}, but follows as {}", node.name, Print(node.type), Print(expected)),
+             &original);
   }
 
   void CheckOutputs(const Node& here, const Node& there) {

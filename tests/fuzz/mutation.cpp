@@ -51,7 +51,8 @@ class Mutator {
       again->attributes = it.attributes;
       graph.ReplaceUses(&it, again, again);
     });
-    for (const char* op : {"autosp.shard_slice", "autosp.all_gather", "autosp.all_reduce", "autosp.reduce_scatter", "autosp.mask_padding"}) {
+    for (const char* op : {"autosp.shard_slice", "autosp.all_gather", "autosp.all_reduce", "autosp.reduce_scatter",
+                           "autosp.mask_padding"}) {
       if (node.op != op) Change(node, std::string("becomes ") + op, [&](Graph&, Node& it) { it.op = op; });
     }
     MutateAttributes(node);
@@ -67,11 +68,13 @@ class Mutator {
       } else if (attribute == "reduce") {
         for (const char* reduce : {"sum", "max", "min"}) {
           if (*value.get<std::string>() == reduce) continue;
-          Change(node, std::string("reduce by ") + reduce, [&](Graph&, Node& it) { it.set_attribute("reduce", reduce); });
+          Change(node, std::string("reduce by ") + reduce,
+                 [&](Graph&, Node& it) { it.set_attribute("reduce", reduce); });
         }
       } else {
         ForEachOther(value, [&](const Argument& other, const std::string& text) {
-          Change(node, attribute + " is " + text, [&](Graph& graph, Node& it) { it.set_attribute(attribute, In(graph, other)); });
+          Change(node, attribute + " is " + text,
+                 [&](Graph& graph, Node& it) { it.set_attribute(attribute, In(graph, other)); });
         });
       }
       Change(node, "without " + attribute, [&](Graph&, Node& it) { it.remove_attribute(attribute); });
@@ -93,16 +96,17 @@ class Mutator {
       if (!IsCollective(*other)) continue;
       const std::string name = other->name;
       if (other->args[0].node()->type == node.args[0].node()->type) {
-        Change(node, "operand swapped with %" + name, [&](Graph& graph, Node& it) {
-          std::swap(it.args[0], graph.Find(name)->args[0]);
-        });
+        Change(node, "operand swapped with %" + name,
+               [&](Graph& graph, Node& it) { std::swap(it.args[0], graph.Find(name)->args[0]); });
         Change(node, "operand of %" + name, [&](Graph& graph, Node& it) { it.args[0] = graph.Find(name)->args[0]; });
       }
       if (other->type == node.type) {
-        Change(node, "read in place of %" + name, [&](Graph& graph, Node& it) { graph.ReplaceUses(&it, graph.Find(name)); });
+        Change(node, "read in place of %" + name,
+               [&](Graph& graph, Node& it) { graph.ReplaceUses(&it, graph.Find(name)); });
       }
       if (other->attributes.size() == node.attributes.size() && other->op == node.op) {
-        Change(node, "attributes swapped with %" + name, [&](Graph& graph, Node& it) { std::swap(it.attributes, graph.Find(name)->attributes); });
+        Change(node, "attributes swapped with %" + name,
+               [&](Graph& graph, Node& it) { std::swap(it.attributes, graph.Find(name)->attributes); });
       }
     }
   }
@@ -112,7 +116,8 @@ class Mutator {
     std::vector<std::string> lines;
     std::istringstream stream(text);
     for (std::string line; std::getline(stream, line);) lines.push_back(line);
-    const auto at = std::find_if(lines.begin(), lines.end(), [&](const std::string& line) { return line.starts_with("  %" + node.name + " = "); });
+    const auto at = std::find_if(lines.begin(), lines.end(),
+                                 [&](const std::string& line) { return line.starts_with("  %" + node.name + " = "); });
     if (at == lines.end() || !(at - 1)->starts_with("  %")) return;
     if ((at - 1)->find(" = ") == std::string::npos) return;
     std::iter_swap(at, at - 1);
@@ -123,7 +128,8 @@ class Mutator {
   }
 
   // Numbers that could stand in the place of one: its neighbours, and what other sizes of the graph are.
-  void ForEachOther(const Argument& value, const std::function<void(const Argument&, const std::string&)>& visit) const {
+  void ForEachOther(const Argument& value,
+                    const std::function<void(const Argument&, const std::string&)>& visit) const {
     if (const auto* number = value.get<std::int64_t>()) {
       visit(*number + 1, std::to_string(*number + 1));
       if (*number != 0) visit(*number - 1, std::to_string(*number - 1));
@@ -147,14 +153,16 @@ class Mutator {
 
   // Each number of each argument, found again in the copy by its path: position (or attribute), then entry of a list.
   void MutateNumbers(const Node& node) {
-    const auto mutate = [&](const Argument& argument, const std::string& path, const std::function<Argument&(Node&)>& find) {
+    const auto mutate = [&](const Argument& argument, const std::string& path,
+                            const std::function<Argument&(Node&)>& find) {
       ForEachOther(argument, [&](const Argument& other, const std::string& text) {
         Change(node, path + " is " + text, [&](Graph& graph, Node& it) { find(it) = In(graph, other); });
       });
       if (const Argument::List* list = argument.list()) {
         for (std::size_t i = 0; i < list->size(); ++i) {
           ForEachOther((*list)[i], [&](const Argument& other, const std::string& text) {
-            Change(node, path + "[" + std::to_string(i) + "] is " + text, [&](Graph& graph, Node& it) { (*find(it).list())[i] = In(graph, other); });
+            Change(node, path + "[" + std::to_string(i) + "] is " + text,
+                   [&](Graph& graph, Node& it) { (*find(it).list())[i] = In(graph, other); });
           });
         }
       }
@@ -163,7 +171,8 @@ class Mutator {
       mutate(node.args[i], "argument " + std::to_string(i), [i](Node& it) -> Argument& { return it.args[i]; });
     }
     for (std::size_t i = 0; i < node.attributes.size(); ++i) {
-      mutate(node.attributes[i].second, node.attributes[i].first, [i](Node& it) -> Argument& { return it.attributes[i].second; });
+      mutate(node.attributes[i].second, node.attributes[i].first,
+             [i](Node& it) -> Argument& { return it.attributes[i].second; });
     }
   }
 
@@ -173,7 +182,8 @@ class Mutator {
         std::vector<Dim> others = {type.shape[dim] + 1, type.shape[dim] * 2};
         if (type.shape[dim].constant().value_or(2) > 1) others.push_back(type.shape[dim] - 1);
         for (const Dim& other : others) {
-          Change(node, "size " + std::to_string(dim) + " is " + other.ToString(), [&](Graph&, Node& it) { find(it).shape[dim] = other; });
+          Change(node, "size " + std::to_string(dim) + " is " + other.ToString(),
+                 [&](Graph&, Node& it) { find(it).shape[dim] = other; });
         }
       }
     };
@@ -211,12 +221,15 @@ MutationCount& MutationCount::operator+=(const MutationCount& other) {
   caught += other.caught;
   changed += other.changed;
   escaped += other.escaped;
+  escapes += other.escapes;
   if (first_escape.empty()) first_escape = other.first_escape;
   return *this;
 }
 
-MutationCount CheckMutants(const Program& program, bool run_all) {
+MutationCount CheckMutants(const Program& given, bool run_all) {
   MutationCount count;
+  Program program = Copy(given);
+  if (Prepare(program)) return count;
   const Expected<Partitioned> original = PartitionProgram(program, "autosp-no-lower");
   if (!original.ok()) return count;
   ForEachMutant(original->graph, [&](Graph mutant, const std::string& what) {
@@ -225,11 +238,13 @@ MutationCount CheckMutants(const Program& program, bool run_all) {
     count.caught += caught ? 1 : 0;
     if (caught && !run_all) return;
     const bool unreadable = mutant.output() == nullptr || !Verify(mutant).ok();
-    const Verdict verdict = unreadable ? Verdict{Outcome::kFailed, "unreadable", ""} : CompareProgram(program, mutant, original->layouts);
+    const Verdict verdict =
+        unreadable ? Verdict{Outcome::kFailed, "unreadable", ""} : CompareProgram(program, mutant, original->layouts);
     if (verdict.outcome != Outcome::kFailed) return;
     ++count.changed;
     if (caught) return;
     ++count.escaped;
+    count.escapes += "seed " + std::to_string(program.seed) + ": " + what + "\n  " + verdict.text.substr(0, 200) + "\n";
     if (count.first_escape.empty()) {
       count.first_escape = what + "\n" + verdict.text + program.Text() + Print(mutant);
     }

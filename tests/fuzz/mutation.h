@@ -18,7 +18,8 @@ void ForEachMutant(const Graph& partitioned, const std::function<void(Graph, con
 
 struct MutationCount {
   int mutants = 0, caught = 0, changed = 0, escaped = 0;  // changed: those that were run and gave something else.
-  std::string first_escape;
+  std::string escapes;                                    // One line each.
+  std::string first_escape;                               // In full.
   MutationCount& operator+=(const MutationCount& other);
 };
 

@@ -125,7 +125,8 @@ Node* EagerAttention(Builder& b, const ProgramInputs& inputs, Node* q, Node* k, 
   if (b.OneIn(4)) scores = b.Call("aten.add.Tensor", {scores, ScoreBias(b, heads, queries, keys)}, scores_shape);
   if (Node* visible = b.OneIn(4) ? nullptr : VisibleKeys(b, inputs, batch, queries, keys)) {
     Node* hidden = b.Call("aten.logical_not", {visible}, visible->type.shape, DType::kBool);
-    scores = b.Call("aten.masked_fill.Scalar", {scores, hidden, b.OneIn(2) ? -1e4 : -std::numeric_limits<double>::infinity()}, scores_shape);
+    scores = b.Call("aten.masked_fill.Scalar",
+                    {scores, hidden, b.OneIn(2) ? -1e4 : -std::numeric_limits<double>::infinity()}, scores_shape);
   }
   Node* weights = b.Call("aten.softmax.int", {scores, -1}, scores_shape);
   return b.Call("aten.matmul", {weights, v}, {batch, heads, queries, v->type.shape[3]});
@@ -160,7 +161,8 @@ Node* AttentionBlock(Builder& b, const ProgramInputs& inputs, Node* x) {
   const std::int64_t size = b.OneOf<std::int64_t>({2, 2, 4, 3});
   Node* source = x;  // Of keys and values; another sequence in a decoder over an encoder.
   if (b.OneIn(6)) {
-    if (Node* other = b.PickIf([&](const Node& y) { return IsHidden(y) && y.type.shape[0] == x->type.shape[0]; })) source = other;
+    if (Node* other = b.PickIf([&](const Node& y) { return IsHidden(y) && y.type.shape[0] == x->type.shape[0]; }))
+      source = other;
   }
   Node* q = Heads(b, x, heads, size);
   Node* k = Heads(b, source, groups, size);
@@ -250,7 +252,8 @@ Node* TokenLoss(Builder& b, const ProgramInputs& inputs, Node* x, std::vector<No
 
 Node* Loss(Builder& b, const ProgramInputs& inputs, Node* x, std::vector<Node*>& returned) {
   const Shape shape = x->type.shape;
-  if (IsHidden(*x) && inputs.labels != nullptr && Shape(shape.begin(), shape.begin() + 2) == inputs.labels->type.shape) {
+  if (IsHidden(*x) && inputs.labels != nullptr &&
+      Shape(shape.begin(), shape.begin() + 2) == inputs.labels->type.shape) {
     return TokenLoss(b, inputs, x, returned);
   }
   if (b.OneIn(8)) returned.push_back(x);

@@ -32,7 +32,8 @@ Node* ProgramBuilder::PickIf(const std::function<bool(const Node&)>& test) {
   for (Node* value : values_) {
     if (test(*value)) fitting.push_back(value);
   }
-  return fitting.empty() ? nullptr : fitting[static_cast<std::size_t>(Below(static_cast<std::int64_t>(fitting.size())))];
+  return fitting.empty() ? nullptr
+                         : fitting[static_cast<std::size_t>(Below(static_cast<std::int64_t>(fitting.size())))];
 }
 
 Node* ProgramBuilder::Input(const std::string& name, DType dtype, Shape shape, int seq_dim) {

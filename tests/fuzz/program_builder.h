@@ -74,5 +74,7 @@ std::optional<Shape> Broadcast(const Shape& a, const Shape& b);
 
 // One random operation over x; null when none of the drawn kind fits.
 Node* RandomOperation(ProgramBuilder& builder, Node* x);
+// The same among those that models use less often.
+Node* RareOperation(ProgramBuilder& builder, Node* x);
 
 }  // namespace autosp::test

@@ -58,6 +58,24 @@ void ViewsBecomeReshapes(Graph& graph) {
 
 }  // namespace
 
+Program Copy(const Program& program) {
+  return {program.graph.Clone(), program.ranks, program.runs, program.options, program.lowered, program.seed};
+}
+
+std::optional<Verdict> Prepare(Program& program) {
+  for (const auto& sizes : program.runs) {
+    const Expected<SpmdInputs> inputs = MakeProgramInputs(program.graph, sizes, program.seed);
+    if (!inputs.ok()) return Verdict{Outcome::kIllPosed, "no inputs", inputs.status().ToString()};
+    std::optional<Verdict> verdict = WhyIllPosed(program, *inputs);
+    if (verdict && verdict->text.find("view size is not compatible") != std::string::npos) {
+      ViewsBecomeReshapes(program.graph);
+      verdict = WhyIllPosed(program, *inputs);
+    }
+    if (verdict) return verdict;
+  }
+  return std::nullopt;
+}
+
 Expected<Partitioned> PartitionProgram(const Program& program, const std::string& pipeline,
                                        const CheckOptions& options) {
   Partitioned partitioned{program.graph.Clone(), {}, nullptr};
@@ -101,18 +119,9 @@ Verdict CompareProgram(const Program& program, const Graph& partitioned, const s
   return verdict;
 }
 
-Verdict CheckProgram(const Program& program, const CheckOptions& options) try {
-  for (const auto& sizes : program.runs) {
-    const Expected<SpmdInputs> inputs = MakeProgramInputs(program.graph, sizes, program.seed);
-    if (!inputs.ok()) return {Outcome::kIllPosed, "no inputs", inputs.status().ToString()};
-    if (const auto verdict = WhyIllPosed(program, *inputs)) {
-      if (verdict->text.find("view size is not compatible") == std::string::npos) return *verdict;
-      Program reshaped = {program.graph.Clone(), program.ranks,   program.runs, program.options,
-                          program.lowered,       program.seed};
-      ViewsBecomeReshapes(reshaped.graph);
-      return CheckProgram(reshaped, options);
-    }
-  }
+Verdict CheckProgram(const Program& original, const CheckOptions& options) try {
+  Program program = Copy(original);
+  if (const auto verdict = Prepare(program)) return *verdict;
   const Expected<Partitioned> partitioned = PartitionProgram(program, "autosp-no-lower", options);
   if (!partitioned.ok()) {
     const bool defect = IsDefect(partitioned.status());

@@ -3,6 +3,7 @@
 #include <autosp/interp/compare.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,10 +14,10 @@
 namespace autosp::test {
 
 enum class Outcome : std::uint8_t {
-  kEqual,    // Outputs and every gradient are those of the unsharded program.
-  kRefused,  // A typed diagnostic that names what the user can change.
-  kIllPosed, // The unsharded program itself fails, or gives a NaN: nothing to compare with.
-  kFailed    // A silent difference, a crash, an untyped error, or a diagnostic that confesses a defect (05xx).
+  kEqual,     // Outputs and every gradient are those of the unsharded program.
+  kRefused,   // A typed diagnostic that names what the user can change.
+  kIllPosed,  // The unsharded program itself fails, or gives a NaN: nothing to compare with.
+  kFailed     // A silent difference, a crash, an untyped error, or a diagnostic that confesses a defect (05xx).
 };
 
 struct Verdict {
@@ -44,6 +45,12 @@ struct Partitioned {
 // Passes a copy of the graph through a pipeline.
 Expected<Partitioned> PartitionProgram(const Program& program, const std::string& pipeline,
                                        const CheckOptions& options = {});
+
+// Makes sure that the unsharded program runs, with finite results; nothing when it does. Views of memory that lies
+// otherwise, which a framework would not have captured, become reshapes.
+std::optional<Verdict> Prepare(Program& program);
+
+Program Copy(const Program& program);
 
 Verdict CheckProgram(const Program& program, const CheckOptions& options = {});
 

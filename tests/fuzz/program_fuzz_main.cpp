@@ -1,5 +1,5 @@
-// autosp_program_fuzz --programs 10000 --seed 1: random programs through the whole pipeline, on simulated ranks, against
-// themselves unsharded. Exit status 0 when every one of them is equal or refused, 1 otherwise.
+// autosp_program_fuzz --programs 10000 --seed 1: random programs through the whole pipeline, on simulated ranks,
+// against themselves unsharded. Exit status 0 when every one of them is equal or refused, 1 otherwise.
 #include <ATen/Parallel.h>
 
 #include <csignal>
@@ -22,7 +22,7 @@ struct Arguments {
   std::uint64_t show = 5;  // So many failures are shrunk and printed.
   bool print = false;      // Print each program.
   bool shrink = true;
-  bool mutate = false;     // Mutants of the partitioned programs, given to the verifier.
+  bool mutate = false;  // Mutants of the partitioned programs, given to the verifier.
 };
 
 volatile std::uint64_t running = 0;  // For the handler of a crash.
@@ -36,9 +36,10 @@ void SayWhichSeed(int signal) {
 }
 
 int Usage() {
-  std::puts("autosp_program_fuzz [--programs N] [--seed S] [--show N] [--print] [--no-shrink] [--mutate]\n"
-            "Program i is made from the seed S + i: a failure at seed K is repeated by --seed K --programs 1.\n"
-            "--mutate: every mutant of each partitioned program is given to verify-partitioned and run.");
+  std::puts(
+      "autosp_program_fuzz [--programs N] [--seed S] [--show N] [--print] [--no-shrink] [--mutate]\n"
+      "Program i is made from the seed S + i: a failure at seed K is repeated by --seed K --programs 1.\n"
+      "--mutate: every mutant of each partitioned program is given to verify-partitioned and run.");
   return 2;
 }
 
@@ -47,15 +48,17 @@ int Mutate(const Arguments& arguments, const autosp::RuleTable& rules) {
   MutationCount total;
   for (std::uint64_t i = 0; i < arguments.programs; ++i) {
     running = arguments.seed + i;
-    const int escaped = total.escaped;
     total += CheckMutants(RandomProgram(arguments.seed + i, rules), true);
-    if (total.escaped > escaped) std::printf("escapes at --seed %llu\n", static_cast<unsigned long long>(running));
-    if ((i + 1) % 10 == 0) std::fprintf(stderr, "\r%llu programs, %d mutants, %d escaped", static_cast<unsigned long long>(i + 1), total.mutants, total.escaped);
+    if ((i + 1) % 10 == 0)
+      std::fprintf(stderr, "\r%llu programs, %d mutants, %d escaped", static_cast<unsigned long long>(i + 1),
+                   total.mutants, total.escaped);
   }
   std::fprintf(stderr, "\n");
-  if (total.escaped > 0) std::printf("first escape: %s\n", total.first_escape.c_str());
-  std::printf("%d mutants; %d change a result, of which %d escape; %d refused, of which %d change nothing\n", total.mutants,
-              total.changed, total.escaped, total.caught, total.caught - (total.changed - total.escaped));
+  if (total.escaped > 0)
+    std::printf("escaped:\n%sthe first of them: %s\n", total.escapes.c_str(), total.first_escape.c_str());
+  std::printf("%d mutants; %d change a result, of which %d escape; %d refused, of which %d change nothing\n",
+              total.mutants, total.changed, total.escaped, total.caught,
+              total.caught - (total.changed - total.escaped));
   return total.escaped == 0 ? 0 : 1;
 }
 
@@ -65,14 +68,23 @@ int main(int argc, char** argv) {
   Arguments arguments;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
-    const auto number = [&](std::uint64_t& into) { into = i + 1 < argc ? std::strtoull(argv[++i], nullptr, 10) : into; };
-    if (option == "--programs") number(arguments.programs);
-    else if (option == "--seed") number(arguments.seed);
-    else if (option == "--show") number(arguments.show);
-    else if (option == "--print") arguments.print = true;
-    else if (option == "--mutate") arguments.mutate = true;
-    else if (option == "--no-shrink") arguments.shrink = false;
-    else return Usage();
+    const auto number = [&](std::uint64_t& into) {
+      into = i + 1 < argc ? std::strtoull(argv[++i], nullptr, 10) : into;
+    };
+    if (option == "--programs")
+      number(arguments.programs);
+    else if (option == "--seed")
+      number(arguments.seed);
+    else if (option == "--show")
+      number(arguments.show);
+    else if (option == "--print")
+      arguments.print = true;
+    else if (option == "--mutate")
+      arguments.mutate = true;
+    else if (option == "--no-shrink")
+      arguments.shrink = false;
+    else
+      return Usage();
   }
   at::set_num_threads(1);
   std::signal(SIGSEGV, SayWhichSeed);
@@ -104,7 +116,8 @@ int main(int argc, char** argv) {
     }
     collectives += static_cast<std::uint64_t>(verdict.collectives);
     if (verdict.outcome == Outcome::kEqual && verdict.collectives > 0) ++with_collectives;
-    if (arguments.print && verdict.outcome != Outcome::kEqual) std::printf("%s\n%s\n", verdict.kind.c_str(), verdict.text.c_str());
+    if (arguments.print && verdict.outcome != Outcome::kEqual)
+      std::printf("%s\n%s\n", verdict.kind.c_str(), verdict.text.c_str());
     if (verdict.outcome == Outcome::kFailed && failures[verdict.kind]++ < arguments.show) {
       ++shown;
       std::printf("\nFAILED (%s) at --seed %llu --programs 1\n%s\n", verdict.kind.c_str(),
@@ -115,10 +128,13 @@ int main(int argc, char** argv) {
       }
       std::fflush(stdout);
     }
-    if ((i + 1) % 500 == 0) std::fprintf(stderr, "\r%llu programs, %llu failed", static_cast<unsigned long long>(i + 1), static_cast<unsigned long long>(failed));
+    if ((i + 1) % 500 == 0)
+      std::fprintf(stderr, "\r%llu programs, %llu failed", static_cast<unsigned long long>(i + 1),
+                   static_cast<unsigned long long>(failed));
   }
   std::fprintf(stderr, "\n");
-  for (const auto& [what, count] : counts) std::printf("%8llu  %s\n", static_cast<unsigned long long>(count), what.c_str());
+  for (const auto& [what, count] : counts)
+    std::printf("%8llu  %s\n", static_cast<unsigned long long>(count), what.c_str());
   std::printf("%llu programs; %llu equal ones exchange data (%.1f %%), %.1f collectives each on average\n",
               static_cast<unsigned long long>(arguments.programs), static_cast<unsigned long long>(with_collectives),
               100.0 * static_cast<double>(with_collectives) / static_cast<double>(arguments.programs),

@@ -29,7 +29,8 @@ TEST(ProgramFuzz, EqualOrRefused) {
     const Verdict verdict = CheckProgram(program);
     if (verdict.outcome == Outcome::kFailed) {
       const Program small = Shrink(program);
-      ADD_FAILURE() << verdict.kind << " at seed " << seed << "\n" << verdict.text << small.Text() << "\n"
+      ADD_FAILURE() << verdict.kind << " at seed " << seed << "\n"
+                    << verdict.text << small.Text() << "\n"
                     << CheckProgram(small).text;
       return;
     }
@@ -106,7 +107,8 @@ TEST(Mutants, OfRandomPrograms) {
 
 // The judge can judge: most of what was caught really computes something else.
 TEST(Mutants, ThatAreCaughtChangeResults) {
-  const MutationCount count = CheckMutants(FromFile(std::filesystem::path(AUTOSP_SPMD_PROGRAMS) / "decoder.aspir", 2, 8), true);
+  const MutationCount count =
+      CheckMutants(FromFile(std::filesystem::path(AUTOSP_SPMD_PROGRAMS) / "decoder.aspir", 2, 8), true);
   EXPECT_EQ(count.escaped, 0) << count.first_escape;
   EXPECT_GT(count.changed, count.mutants / 2);
 }

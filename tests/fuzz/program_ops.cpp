@@ -13,7 +13,9 @@ using Builder = ProgramBuilder;
 
 const Shape& ShapeOf(const Node* x) { return x->type.shape; }
 std::size_t RankOf(const Node* x) { return x->type.shape.size(); }
-std::size_t DrawDim(Builder& b, std::size_t rank) { return static_cast<std::size_t>(b.Below(static_cast<std::int64_t>(rank))); }
+std::size_t DrawDim(Builder& b, std::size_t rank) {
+  return static_cast<std::size_t>(b.Below(static_cast<std::int64_t>(rank)));
+}
 // As users write it: from the front or from the back.
 std::int64_t Written(Builder& b, std::size_t dim, std::size_t rank) {
   return b.OneIn(2) ? static_cast<std::int64_t>(dim) : static_cast<std::int64_t>(dim) - static_cast<std::int64_t>(rank);
@@ -157,7 +159,8 @@ Node* Merge(Builder& b, Node* x) {
 std::optional<Dim> DrawDivisor(Builder& b, const Dim& size) {
   std::vector<Dim> divisors;
   for (const std::int64_t number : {2, 3, 4, 5, 6}) {
-    if (const auto rest = ExactDiv(size, number); rest && !rest->is_one()) divisors.insert(divisors.end(), {Dim(number), *rest});
+    if (const auto rest = ExactDiv(size, number); rest && !rest->is_one())
+      divisors.insert(divisors.end(), {Dim(number), *rest});
   }
   if (divisors.empty()) return std::nullopt;
   return divisors[DrawDim(b, divisors.size())];
@@ -254,7 +257,8 @@ Node* OnesAndCopies(Builder& b, Node* x) {
 
 Node* Norm(Builder& b, Node* x) {
   std::size_t trailing = 0;
-  while (trailing < std::min<std::size_t>(2, RankOf(x)) && ShapeOf(x)[RankOf(x) - 1 - trailing].is_constant()) ++trailing;
+  while (trailing < std::min<std::size_t>(2, RankOf(x)) && ShapeOf(x)[RankOf(x) - 1 - trailing].is_constant())
+    ++trailing;
   if (trailing == 0 || b.Value(ShapeOf(x).back()) < 2) return nullptr;
   if (b.OneIn(3)) trailing = 1;
   const Shape last(ShapeOf(x).end() - static_cast<std::ptrdiff_t>(trailing), ShapeOf(x).end());
@@ -291,7 +295,8 @@ Node* Reduction(Builder& b, Node* x) {
     if (!reduced[dim]) shape.push_back(ShapeOf(x)[dim]);
   }
   if (name == "aten.max.dim") {
-    return b.Element(op, {x, dims.front(), keep}, {Type::Tensor(DType::kF64, shape), Type::Tensor(DType::kI64, shape)}, 0);
+    return b.Element(op, {x, dims.front(), keep}, {Type::Tensor(DType::kF64, shape), Type::Tensor(DType::kI64, shape)},
+                     0);
   }
   return b.Call(op, {x, several ? Argument(dims) : dims.front(), keep}, shape);
 }
@@ -330,7 +335,8 @@ Node* Mixing(Builder& b, Node* x) {
   const auto dim = static_cast<std::int64_t>(at);
   switch (b.Below(8)) {
     case 0:
-      return b.Call("aten.roll", {x, Argument::List{b.OneOf({1, -1, 2})}, Argument::List{Written(b, at, rank)}}, ShapeOf(x));
+      return b.Call("aten.roll", {x, Argument::List{b.OneOf({1, -1, 2})}, Argument::List{Written(b, at, rank)}},
+                    ShapeOf(x));
     case 1:
       return b.Call("aten.mul.Tensor", {b.Call("aten.cumsum", {x, dim}, ShapeOf(x)), 0.5}, ShapeOf(x));
     case 2:
@@ -355,7 +361,11 @@ Node* Mixing(Builder& b, Node* x) {
       return b.Call(b.OneIn(2) ? "aten.tril" : "aten.triu", {x, b.Below(3) - 1}, ShapeOf(x));
     default:
       if (!b.Known("aten.gather")) return nullptr;
-      return b.Call("aten.gather", {x, dim, b.Input("index" + std::to_string(std::min<std::int64_t>(b.Least(ShapeOf(x)[at]), 9)), DType::kI64, ShapeOf(x))}, ShapeOf(x));
+      return b.Call("aten.gather",
+                    {x, dim,
+                     b.Input("index" + std::to_string(std::min<std::int64_t>(b.Least(ShapeOf(x)[at]), 9)), DType::kI64,
+                             ShapeOf(x))},
+                    ShapeOf(x));
   }
 }
 
@@ -377,13 +387,14 @@ Node* Parts(Builder& b, Node* x) {
                        {piece(*half), piece(*half)}, b.Below(2));
     }
     case 1:
-      return b.Element("aten.split_with_sizes", {x, Argument::List{1, b.Size(size - 1)}, dim}, {piece(1), piece(size - 1)},
-                       b.Below(2));
+      return b.Element("aten.split_with_sizes", {x, Argument::List{1, b.Size(size - 1)}, dim},
+                       {piece(1), piece(size - 1)}, b.Below(2));
     case 2: {
       if (!size.is_constant() || b.Value(size) > 4) return nullptr;
       Shape shape = ShapeOf(x);
       shape.erase(shape.begin() + dim);
-      return b.Element("aten.unbind.int", {x, dim}, std::vector<Type>(static_cast<std::size_t>(b.Value(size)), Type::Tensor(DType::kF64, shape)),
+      return b.Element("aten.unbind.int", {x, dim},
+                       std::vector<Type>(static_cast<std::size_t>(b.Value(size)), Type::Tensor(DType::kF64, shape)),
                        b.Below(b.Value(size)));
     }
     default: {
@@ -456,15 +467,19 @@ Node* Rare(Builder& b, Node* x) {
       if (!b.Known("aten.repeat")) return nullptr;
       Shape shape = ShapeOf(x);
       shape.insert(shape.begin(), Dim(2));
-      return b.Call("aten.repeat", {x, [&] {
-                                      Argument::List repeats(rank + 1, Argument(1));
-                                      repeats[0] = 2;
-                                      return repeats;
-                                    }()},
+      return b.Call("aten.repeat",
+                    {x,
+                     [&] {
+                       Argument::List repeats(rank + 1, Argument(1));
+                       repeats[0] = 2;
+                       return repeats;
+                     }()},
                     shape);
     }
     default: {
-      Node* y = b.PickIf([&](const Node& other) { return other.type.rank() <= static_cast<int>(rank) && Broadcast(other.type.shape, ShapeOf(x)) == ShapeOf(x); });
+      Node* y = b.PickIf([&](const Node& other) {
+        return other.type.rank() <= static_cast<int>(rank) && Broadcast(other.type.shape, ShapeOf(x)) == ShapeOf(x);
+      });
       return y == nullptr ? nullptr : b.Call("aten.expand_as", {y, x}, ShapeOf(x));
     }
   }
@@ -475,25 +490,10 @@ struct Kind {
   Node* (*make)(Builder&, Node*);
 };
 
-constexpr std::array<Kind, 19> kKinds = {{{6, Unary},
-                                          {3, WithNumber},
-                                          {7, Binary},
-                                          {7, Linear},
-                                          {6, Product},
-                                          {4, Merge},
-                                          {4, Split},
-                                          {2, Regroup},
-                                          {5, Turn},
-                                          {3, OnesAndCopies},
-                                          {3, Norm},
-                                          {3, Softmax},
-                                          {5, Reduction},
-                                          {4, Shift},
-                                          {4, Mixing},
-                                          {3, Parts},
-                                          {3, Join},
-                                          {2, ByPosition},
-                                          {2, Rare}}};
+constexpr std::array<Kind, 20> kKinds = {
+    {{6, Unary},   {3, WithNumber}, {7, Binary},        {7, Linear},     {6, Product}, {4, Merge},        {4, Split},
+     {2, Regroup}, {5, Turn},       {3, OnesAndCopies}, {3, Norm},       {3, Softmax}, {5, Reduction},    {4, Shift},
+     {4, Mixing},  {3, Parts},      {3, Join},          {2, ByPosition}, {2, Rare},    {6, RareOperation}}};
 
 }  // namespace
 

@@ -6,10 +6,6 @@
 namespace autosp::test {
 namespace {
 
-Program Copy(const Program& program) {
-  return {program.graph.Clone(), program.ranks, program.runs, program.options, program.lowered, program.seed};
-}
-
 // Without what the outputs do not need; tagged inputs stay, since a program without one is refused.
 void RemoveUnread(Graph& graph) {
   std::set<const Node*> needed;  // Looked up only.
@@ -89,7 +85,8 @@ class Shrinker {
     Program candidate = Copy(best_);
     Node* node = candidate.graph.Find(name);
     if (!node->type.is_tensor()) return false;
-    const bool constant = std::all_of(node->type.shape.begin(), node->type.shape.end(), [](const Dim& d) { return d.is_constant(); });
+    const bool constant =
+        std::all_of(node->type.shape.begin(), node->type.shape.end(), [](const Dim& d) { return d.is_constant(); });
     if (node->type.requires_grad && !constant) return false;  // No weight has a length that changes.
     Node* input = candidate.graph.AddInput("in", node->type);
     candidate.graph.ReplaceUses(node, input);

@@ -91,7 +91,8 @@ class Writer {
       x = b_.Call("aten.embedding", {b_.Weight({7, width_}), inputs_.ids}, {first, second, width_});
     }
     if (!b_.OneIn(4)) inputs_.labels = b_.Input("labels", DType::kI64, positions, tag);
-    if (inputs_.batch_first && b_.OneIn(2)) inputs_.mask = b_.Input("mask", DType::kBool, positions, b_.OneIn(4) ? -1 : tag);
+    if (inputs_.batch_first && b_.OneIn(2))
+      inputs_.mask = b_.Input("mask", DType::kBool, positions, b_.OneIn(4) ? -1 : tag);
     if (b_.OneIn(3)) inputs_.positions = b_.Input("positions", DType::kI64, positions, tag);
     return b_.OneIn(2) ? x : WithPositions(x);
   }

@@ -42,8 +42,8 @@ Status DeriveLayouts(const Graph& partitioned, const Graph* whole, const RuleTab
 
 // Compares a partitioned graph with the whole program that it came from: apart from collectives and integer arithmetic
 // it holds the same calls, with the same arguments, read from the same values, and returns the same ones; sizes are the
-// local ones where a dim is cut; local shapes and gradients follow from the whole types. So two exchanges whose operands
-// were swapped are seen, though every layout fits. kLayoutConflict for each place.
+// local ones where a dim is cut; local shapes and gradients follow from the whole types. So two exchanges whose
+// operands were swapped are seen, though every layout fits. kLayoutConflict for each place.
 Status CheckCorrespondence(const Graph& partitioned, const Graph& whole, const RuleTable& rules,
                            const PartitionFacts& facts, const std::string& outputs);
 
