@@ -20,10 +20,18 @@ constexpr std::array<std::string_view, 8> kMayAlias = {
     "aten.alias",    "aten.contiguous",      "aten.detach", "aten.to.device",
     "aten.to.dtype", "aten.to.dtype_layout", "aten.real",   "_c10d_functional.wait_tensor"};
 
-// Move elements into memory of their own, whatever their rule needs whole.
-constexpr std::array<std::string_view, 9> kCopies = {"aten.cat",           "aten.cumsum",       "aten.gather",
-                                                     "aten.index.Tensor",  "aten.index_select", "aten.scatter.src",
-                                                     "aten.scatter.value", "aten.index_put",    "aten.stack"};
+// Results are memory of their own, whatever the rule needs whole.
+constexpr std::array<std::string_view, 11> kCopies = {"aten._grouped_mm",
+                                                      "aten.cat",
+                                                      "aten.cumsum",
+                                                      "aten.gather",
+                                                      "aten.index.Tensor",
+                                                      "aten.index_put",
+                                                      "aten.index_select",
+                                                      "aten.scatter.src",
+                                                      "aten.scatter.value",
+                                                      "aten.stack",
+                                                      "transformers.grouped_mm_fallback"};
 
 // Whether the result is known to be memory of its own: arithmetic, contractions, reductions, factories. Anything else
 // (views, ops without a rule, constants of the module) counts as shared.
@@ -113,7 +121,8 @@ class Normalizer {
     if (IsFloating(labels->type.dtype)) {
       const std::vector<Dim>& shape = node.args[0].node()->type.shape;
       Dim count = 1;
-      for (std::size_t dim = 0; dim < shape.size(); ++dim) count = dim == std::min<std::size_t>(1, shape.size() - 1) ? count : count * shape[dim];
+      for (std::size_t dim = 0; dim < shape.size(); ++dim)
+        count = dim == std::min<std::size_t>(1, shape.size() - 1) ? count : count * shape[dim];
       AUTOSP_ASSIGN_OR_RETURN(positions, symbols_.Materialize(count));
     }
     SetParameter(node, *rule, "reduction", kSumReduction);
@@ -130,7 +139,8 @@ class Normalizer {
     } else {
       const bool weighted = weight != nullptr && weight->node() != nullptr;
       made = weighted ? SumOfWeights(node, *labels, ignored, *weight->node()) : Count(node, *labels, ignored);
-      made.push_back(graph_.InsertAfter(made.back(), node.name + "_mean", "aten.div.Tensor", {&node, made.back()}, node.type));
+      made.push_back(
+          graph_.InsertAfter(made.back(), node.name + "_mean", "aten.div.Tensor", {&node, made.back()}, node.type));
     }
     Node* mean = made.back();
     made.push_back(Narrow(mean, whole));
@@ -167,7 +177,8 @@ class Normalizer {
     const Dim count = Product(labels.type.shape);
     std::vector<Node*> made;
     const auto add = [&](const char* suffix, const char* op, std::vector<Argument> args, Type type) {
-      made.push_back(graph_.InsertAfter(made.empty() ? &loss : made.back(), name + suffix, op, std::move(args), std::move(type)));
+      made.push_back(
+          graph_.InsertAfter(made.empty() ? &loss : made.back(), name + suffix, op, std::move(args), std::move(type)));
       return made.back();
     };
     Type picked_type = weight.type;
