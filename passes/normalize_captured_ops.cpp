@@ -20,10 +20,18 @@ constexpr std::array<std::string_view, 8> kMayAlias = {
     "aten.alias",    "aten.contiguous",      "aten.detach", "aten.to.device",
     "aten.to.dtype", "aten.to.dtype_layout", "aten.real",   "_c10d_functional.wait_tensor"};
 
-// Move elements into memory of their own, whatever their rule needs whole.
-constexpr std::array<std::string_view, 9> kCopies = {"aten.cat",           "aten.cumsum",       "aten.gather",
-                                                     "aten.index.Tensor",  "aten.index_select", "aten.scatter.src",
-                                                     "aten.scatter.value", "aten.index_put",    "aten.stack"};
+// Results are memory of their own, whatever the rule needs whole.
+constexpr std::array<std::string_view, 11> kCopies = {"aten._grouped_mm",
+                                                      "aten.cat",
+                                                      "aten.cumsum",
+                                                      "aten.gather",
+                                                      "aten.index.Tensor",
+                                                      "aten.index_put",
+                                                      "aten.index_select",
+                                                      "aten.scatter.src",
+                                                      "aten.scatter.value",
+                                                      "aten.stack",
+                                                      "transformers.grouped_mm_fallback"};
 
 // Whether the result is known to be memory of its own: arithmetic, contractions, reductions, factories. Anything else
 // (views, ops without a rule, constants of the module) counts as shared.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from autosp import capture, rt, rules
+from autosp import capture, inputs, private_torch, rt, rules
 from autosp.errors import make_error
 from autosp.options import Options
 
@@ -33,6 +33,7 @@ def make_plan(gm: torch.fx.GraphModule, example_inputs: list, options: Options, 
     from autosp import _core
 
     start = time.perf_counter()
+    _state_equal_lengths(gm, example_inputs)
     captured = capture.capture(gm, example_inputs)
     _refuse_unknown_random_operations(captured)
     after_capture = time.perf_counter()
@@ -46,6 +47,23 @@ def make_plan(gm: torch.fx.GraphModule, example_inputs: list, options: Options, 
         *result["timings"],
     ]
     return Plan(captured, captured_text, graph, result["remarks"], timings, result["plan_hash"])
+
+
+def _state_equal_lengths(gm: torch.fx.GraphModule, example_inputs: list) -> None:
+    """Tagged inputs that are as long as one another get one symbol, guarded: a call with other lengths compiles anew.
+
+    Without it a batch of a second size has labels [b', s'] of which a loss over flattened tokens only proves b'*s' = b*s.
+    """
+    _, fakes = private_torch.fake_inputs(example_inputs)
+    lengths: dict[int, torch.SymInt] = {}
+    for node, fake in zip(gm.graph.find_nodes(op="placeholder"), fakes, strict=True):
+        seq_dim = inputs.seq_dim_of_tag(node.meta.get("tensor_dict", {}).get("tag"))
+        size = fake.shape[seq_dim] if seq_dim is not None and isinstance(fake, torch.Tensor) else None
+        if not isinstance(size, torch.SymInt) or (hint := private_torch.size_hint(size)) is None:
+            continue
+        other = lengths.setdefault(hint, size)
+        if other is not size:
+            torch._check(size == other)
 
 
 def _refuse_unknown_random_operations(module: torch.fx.GraphModule) -> None:
@@ -118,8 +136,6 @@ def state_divisibility(graph: Any, example_inputs: list) -> None:
 
 
 def _symbols(example_inputs: list) -> dict[str, torch.SymInt]:
-    from autosp import private_torch
-
     _, fakes = private_torch.fake_inputs(example_inputs)
     names: dict[str, torch.SymInt] = {}
     for fake in fakes:

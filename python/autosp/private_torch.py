@@ -194,6 +194,11 @@ def fake_inputs(example_inputs: list) -> tuple[Any, list]:
     return mode, [fake(example) for example in example_inputs]
 
 
+def size_hint(size: torch.SymInt) -> int | None:
+    """What a symbolic size is in the example at hand; None when no example decides it."""
+    return size.node.hint if size.node.has_hint() else None
+
+
 @contextlib.contextmanager
 def fresh_symbols_ignored(mode: Any) -> Iterator[None]:
     """Data-dependent sizes met while tracing are bound again by the inner compiler; ours are forgotten."""

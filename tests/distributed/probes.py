@@ -143,6 +143,9 @@ def tag(name: str, batch: dict) -> dict:
     import autosp
 
     batch = {key: value.clone() for key, value in batch.items()}
+    if "ids" not in batch:
+        autosp.prepare_auto_sp_inputs(batch)
+        return batch
     autosp.prepare_auto_sp_inputs(batch["ids"], batch["labels"], attention_mask=batch.get("mask"))
     if "mask" in batch and "tagged" in name:
         autosp.tag(batch["mask"], 3 if "keys" in name else 2)

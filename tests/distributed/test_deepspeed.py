@@ -124,6 +124,31 @@ def train(spec, stage, prepare):
     return answer
 
 
+def two_engines():
+    """Losses of two engines of different models that step in turn, and the true ones."""
+    import autosp
+    import autosp.deepspeed  # noqa: F401
+    import deepspeed
+
+    deepspeed.init_distributed("gloo")
+    specs = [{**SPEC, "seed": seed, "steps": 2} for seed in (0, 1)]
+    truths = [[losses[0] for losses in _truth(spec)[0]] for spec in specs]
+    models, texts = zip(*(_start(spec) for spec in specs))
+    engines = [_engine(model, _config(SPEC))[0] for model in models]
+    for engine in engines:
+        engine.compile()
+    found = [[], []]
+    for step in range(2):
+        for engine, text, losses in zip(engines, texts, found, strict=True):
+            batch = text.batch(step, 0, 0)
+            autosp.prepare_auto_sp_inputs(batch)
+            loss = engine(**batch).loss
+            engine.backward(loss)
+            engine.step()
+            losses.append(loss.item())
+    return {"found": found, "truth": truths}
+
+
 def refusals():
     """Code and text of what each bad config raises; "" for what raises nothing."""
     import autosp.deepspeed  # noqa: F401
@@ -214,6 +239,14 @@ def test_training_equals_one_process(stage):
 def test_two_replicas_and_accumulation_over_lengths_equal_one_process():
     spec = {**SPEC, "dp": 2, "lengths": [48, 63]}
     check_exact(launch(__file__, "train", 4, {"spec": spec, "stage": 1, "prepare": "autosp"}))
+
+
+@pytest.mark.slow
+def test_a_second_engine_trains_as_the_first():
+    for result in launch(__file__, "two_engines", 2):
+        for losses, truth in zip(result.value["found"], result.value["truth"], strict=True):
+            assert losses == pytest.approx(truth, rel=1e-4)
+        assert result.value["truth"][0] != result.value["truth"][1]
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from launch import launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("AUTOSP_BUILD", ROOT / "build"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUNNERS = ("./", ".venv/bin/python ", "autosp-opt -", "autosp-run ", "AUTOSP_TORCH=", "torchrun ", "python -m ")
 
 # As written -> what is run. Not as written: what would call this test again, and sizes that take minutes.
@@ -39,11 +39,17 @@ COMMANDS = {
     "autosp-opt --docs=sharding-rules": None,
     "autosp-opt --explain=%v": "autosp-opt PROGRAM --pipeline=autosp --ranks=2 --explain=all",
     "autosp-opt --option name=value": "autosp-opt PROGRAM --pipeline=autosp --ranks=2 --option outputs=gathered",
+    ".venv/bin/python tests/distributed/models_page.py":
+        "PYTHON tests/distributed/models_page.py --only llama --output OUTPUT",
+    "autosp-opt --rules my.rules --pipeline=autosp --ranks=2 graph.aspir":
+        "autosp-opt --rules RULES --pipeline=autosp --ranks=2 PROGRAM",
+    "autosp-opt --rules my.rules --list-rules": "autosp-opt --rules RULES --list-rules",
+    "torchrun --nproc-per-node 2 train.py": None,
     "autosp-opt --rules FILE": "autosp-opt PROGRAM --pipeline=autosp --ranks=2 --rules RULES",
     "autosp-opt --passes=plan-activation-checkpoints --option checkpoint=sac FILE":
         "autosp-opt --passes=plan-activation-checkpoints --option checkpoint=sac JOINT",
 }  # fmt: skip
-SLOW = ("benchmarks/", "torchrun", "device_speed")
+SLOW = ("benchmarks/", "torchrun", "device_speed", "models_page")
 
 
 def commands() -> dict[str, str]:
@@ -80,6 +86,8 @@ def test_command(written, tmp_path):
         "JOINT": str(tmp_path / "joint.aspir"),
         "autosp-opt": str(BUILD / "src" / "tools" / "autosp-opt"),
     }  # fmt: skip
+    if COMMANDS[written] is None and written.startswith("torchrun"):
+        pytest.skip("the example around it is run by test_the_tutorial_on_rules")
     line = [words.get(word, word) for word in shlex.split(COMMANDS[written] or written)]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -149,3 +157,36 @@ def test_the_examples_of_checkpointing(tmp_path, monkeypatch):
 
     exec(pages[1], {**names, "autosp": autosp})  # noqa: S102
     assert (tmp_path / "peak.png").stat().st_size > 5000
+
+
+def run_tutorial(page: str):
+    """Executes the examples of a page one after the other, as one program; what each printed."""
+    import contextlib
+    import io
+
+    names: dict = {}
+    printed = []
+    for number, code in enumerate(examples(page)):
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            # Under a name of its own, so that the compiler finds the source of what it traces.
+            exec(compile(code, f"{page}:{number}", "exec"), names)  # noqa: S102  the text of our own page
+        printed.append(output.getvalue())
+    return printed
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_rules():
+    page = "docs/tutorials/write_a_rule.md"
+    shown = re.findall(r"```text\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+    shown = [text for text in shown if not text.startswith("#")]
+    for result in launch(__file__, "run_tutorial", ranks=2, arguments={"page": page}):
+        said = [text for text in result.value if text]
+        assert [re.sub(r"\bs\d+", "s", text) for text in said] == [re.sub(r"\bs\d+", "s", text) for text in shown]
+
+
+def test_rules_are_listed():
+    done = subprocess.run([str(BUILD / "src" / "tools" / "autosp-opt"), "--list-rules"], capture_output=True, text=True, check=True)
+    page = (ROOT / "docs" / "sharding-rules.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\S+?)\(", page, re.M)
+    assert len(rows) > 100
+    assert [line.partition("(")[0] for line in done.stdout.splitlines() if line.strip()] == rows
