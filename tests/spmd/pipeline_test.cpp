@@ -126,8 +126,8 @@ TEST_P(PipelineTest, VerifierSeesEveryBrokenCollective) {
 
 std::vector<Case> AllCases() {
   std::vector<Case> cases;
-  for (const char* program :
-       {"decoder", "masked_attention", "mixing", "eager_attention", "two_batch_symbols", "embedding_by_frequency"}) {
+  for (const char* program : {"decoder", "masked_attention", "mixing", "eager_attention", "two_batch_symbols",
+                              "sum_of_sizes", "embedding_by_frequency"}) {
     for (const auto& [ranks, length] :
          std::vector<std::pair<int, std::int64_t>>{{2, 8}, {4, 8}, {2, 7}, {4, 7}, {4, 41}, {4, 3}}) {
       cases.push_back({program, ranks, length});
