@@ -4,6 +4,8 @@
 
 #include <autosp_pipeline.h>
 
+#include <optional>
+
 #include "spmd_check.h"
 
 namespace autosp::testing {
@@ -157,6 +159,30 @@ TEST_P(HeadsTest, EqualWhole) {
     return;
   }
   EXPECT_LE(slots, round_up(c.kv_heads) * (c.heads / c.kv_heads));
+}
+
+// What is computed for nothing is told, and loudly when it is more than half.
+TEST(Heads, TheWasteIsTold) {
+  const auto told = [](const Case& c) -> std::optional<Remark> {
+    Expected<Graph> graph = Parse(ProgramOf(c), "program");
+    CompileOptions options;
+    options.pass.sequence_parallel_size = c.ranks;
+    const Expected<CompileResult> result = compile(*graph, options);
+    EXPECT_TRUE(result.ok());
+    for (const Remark& remark : result->remarks) {
+      if (remark.pass == "pad-attention-heads") return remark;
+    }
+    return std::nullopt;
+  };
+  const std::optional<Remark> little = told({7, 7, 4, 8, "causal"});
+  ASSERT_TRUE(little);
+  EXPECT_EQ(little->text, "7 of 8 head slots are real: 12 % of the attention is waste on 4 ranks");
+  EXPECT_FALSE(little->warning);
+  const std::optional<Remark> much = told({3, 3, 8, 16, "causal"});
+  ASSERT_TRUE(much);
+  EXPECT_EQ(much->text, "3 of 8 head slots are real: 62 % of the attention is waste on 8 ranks");
+  EXPECT_TRUE(much->warning);
+  EXPECT_FALSE(told({8, 2, 4, 8, "causal"}));
 }
 
 // All numbers of ranks and heads; masks and lengths take turns, so that each meets each.
