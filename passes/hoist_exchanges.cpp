@@ -121,7 +121,7 @@ class ExchangeHoisting {
     if (!mapping) return std::nullopt;
     const std::optional<FactorSharding> cut = ProjectLayout(layout, mapping->results[0], mapping->factors);
     if (!cut || mapping->factors[cut->factor].kind != FactorKind::kPassThrough) return std::nullopt;
-    const Layout operand = LayoutUnder(*cut, mapping->operands[0].dims, mapping->factors);
+    Layout operand = LayoutUnder(*cut, mapping->operands[0].dims, mapping->factors);
     if (!operand.is_sharded()) return std::nullopt;
     return operand;
   }

@@ -4,6 +4,8 @@
 
 #include <autosp_pipeline.h>
 
+#include <optional>
+
 #include "spmd_check.h"
 
 namespace autosp::testing {
@@ -79,7 +81,9 @@ std::string ProgramOf(const Case& c) {
 )";
   }
   const std::string name = c.repeated ? "0" : "t";
-  const std::string attributes = c.repeated || c.heads == c.kv_heads ? "scale=0.5" : "enable_gqa=true";
+  // One kv head is broadcast without being asked for.
+  const bool asked = !c.repeated && c.heads != c.kv_heads && (c.kv_heads != 1 || c.mask != "plain");
+  const std::string attributes = asked ? "enable_gqa=true" : "scale=0.5";
   return Filled(R"(hints {s0=8}
 graph @heads(%w: f64[32, 6] grad, %wq: f64[$Q, 6] grad, %wk: f64[$K, 6] grad, %wv: f64[$K, 6] grad, %wo: f64[6, $Q] grad,
     %slope: f64[1, $H, 1, 1] grad, %s: int(s0), %ids: i64[2, s0] tag=1, %labels: i64[2, s0] tag=1) {
@@ -157,6 +161,30 @@ TEST_P(HeadsTest, EqualWhole) {
   EXPECT_LE(slots, round_up(c.kv_heads) * (c.heads / c.kv_heads));
 }
 
+// What is computed for nothing is told, and loudly when it is more than half.
+TEST(Heads, TheWasteIsTold) {
+  const auto told = [](const Case& c) -> std::optional<Remark> {
+    Expected<Graph> graph = Parse(ProgramOf(c), "program");
+    CompileOptions options;
+    options.pass.sequence_parallel_size = c.ranks;
+    const Expected<CompileResult> result = compile(*graph, options);
+    EXPECT_TRUE(result.ok());
+    for (const Remark& remark : result->remarks) {
+      if (remark.pass == "pad-attention-heads") return remark;
+    }
+    return std::nullopt;
+  };
+  const std::optional<Remark> little = told({7, 7, 4, 8, "causal"});
+  ASSERT_TRUE(little);
+  EXPECT_EQ(little->text, "7 of 8 head slots are real: 12 % of the attention is waste on 4 ranks");
+  EXPECT_FALSE(little->warning);
+  const std::optional<Remark> much = told({3, 3, 8, 16, "causal"});
+  ASSERT_TRUE(much);
+  EXPECT_EQ(much->text, "3 of 8 head slots are real: 62 % of the attention is waste on 8 ranks");
+  EXPECT_TRUE(much->warning);
+  EXPECT_FALSE(told({8, 2, 4, 8, "causal"}));
+}
+
 // All numbers of ranks and heads; masks and lengths take turns, so that each meets each.
 std::vector<Case> AllCases() {
   const std::vector<std::string> masks = {"causal", "plain", "shared", "per_head", "alibi"};
@@ -175,6 +203,9 @@ std::vector<Case> AllCases() {
   for (const std::string& mask : masks) {
     for (const std::int64_t length : {8, 9}) cases.push_back({7, 7, 4, length, mask});
     for (const std::int64_t length : {8, 9}) cases.push_back({6, 3, 4, length, mask});
+  }
+  for (const auto& [heads, ranks] : std::vector<std::pair<int, int>>{{6, 2}, {12, 5}, {10, 3}}) {
+    cases.push_back({heads, 1, ranks, 20, "plain"});
   }
   for (const auto& [heads, kv_heads, ranks] : std::vector<std::tuple<int, int, int>>{
            {8, 2, 2}, {8, 4, 2}, {12, 4, 4}, {12, 6, 2}, {12, 3, 3}, {8, 2, 4}, {6, 3, 4}, {5, 1, 2}}) {
