@@ -233,8 +233,8 @@ class Comparer {
       for (std::size_t rank = 1; rank < have.size(); ++rank) total = total.add(have[rank].at(name));
       // Each rank of a replicated output brings the whole objective; the ranks of a sharded one bring its parts.
       if (placement.spread == Spread::kReplicated) total = total.div(parts_.ranks);
-      result_.values.push_back(
-          CompareTensors(what, gradient, total, options_.nan_equals_nan, kGradientFloor * largest));
+      result_.values.push_back(CompareTensors(what, gradient, total, options_.nan_equals_nan,
+                                              std::max(kGradientFloor * largest, options_.smallest_gradient)));
     }
     return Status::Ok();
   }

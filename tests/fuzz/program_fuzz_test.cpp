@@ -65,6 +65,28 @@ TEST(ProgramFuzz, AWrongRuleIsFound) {
   FAIL() << "no program of 2000 shows the wrong rule";
 }
 
+// A norm over two copies of one number has a gradient of zero, and computes rounding: that is no difference.
+TEST(ProgramFuzz, RoundingIsNoDifference) {
+  Program program;
+  Expected<Graph> graph = Parse(R"(
+hints {s0=2}
+graph @g(%ids: i64[2, s0] tag=1, %w: f64[7, 2] grad, %norm: f64[2] grad) {
+  %x = aten.embedding(%w, %ids) : f64[2, s0, 2] grad
+  %one = aten.slice.Tensor(%x, 2, 0, 1) : f64[2, s0, 1] grad
+  %same = aten.cat([%one, %one], 2) : f64[2, s0, 2] grad
+  %y = aten.layer_norm(%same, [2], %norm, none, 0.01) : f64[2, s0, 2] grad
+  return %y
+})");
+  ASSERT_TRUE(graph.ok());
+  program.graph = std::move(*graph);
+  program.ranks = 3;
+  program.options.sequence_parallel_size = 3;
+  program.options.outputs = "gathered";
+  program.runs = {{{"s0", 2}}};
+  const Verdict verdict = CheckProgram(program);
+  EXPECT_EQ(verdict.outcome, Outcome::kEqual) << verdict.text;
+}
+
 TEST(ProgramFuzz, SeedsAreStable) {
   const RuleTable rules = Rules();
   EXPECT_EQ(RandomProgram(7, rules).Text(), RandomProgram(7, rules).Text());
@@ -76,7 +98,9 @@ Program FromFile(const std::filesystem::path& path, int ranks, std::int64_t leng
   std::stringstream text;
   text << file.rdbuf();
   Program program;
-  program.graph = Parse(text.str(), path.string()).value();
+  Expected<Graph> graph = Parse(text.str(), path.string());
+  EXPECT_TRUE(graph.ok()) << path;
+  program.graph = std::move(*graph);
   program.ranks = ranks;
   program.options.sequence_parallel_size = ranks;
   program.runs = {program.graph.hints()};

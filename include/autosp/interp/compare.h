@@ -11,6 +11,9 @@ struct CompareOptions {
   // Largest |a - b| allowed, relative to the largest |a| of the tensor. Gradients much smaller than the largest
   // gradient of the graph are measured against 1e-3 of that one, since zeros are only zeros up to rounding.
   double tolerance = 1e-12;
+  // Gradients below this are measured against it: one that is zero, like that of a norm over equal numbers, is nothing
+  // but rounding. 0: none is.
+  double smallest_gradient = 0;
   bool gradients = true;
   // A NaN equals a NaN. Off by default: a training graph has none.
   bool nan_equals_nan = false;
