@@ -38,9 +38,15 @@ def test_every_sample_runs(judged):
     assert not failed, "\n".join(failed)
 
 
+# Rows of no operator of torch, and what shows them.
+SHOWN_ELSEWHERE = {"autosp_fx.draw_seed": "tests/spmd/dropout_test.cpp"}
+
+
 def test_every_row_is_exercised(judged):
     exercised = {result.sample.row for result in judged}
-    absent = sorted(row for row in ROWS if row not in exercised and operator_of(row) is not None)
+    exercised |= SHOWN_ELSEWHERE.keys()
+    exercised |= {row for row in ROWS if row.startswith("transformers.") and operator_of(row) is None}  # Not installed.
+    absent = sorted(row for row in ROWS if row not in exercised)
     assert not absent, "no sample of " + ", ".join(absent) + ": add one to tests/rules/written_samples.py"
 
 
@@ -65,7 +71,13 @@ def test_every_row_that_lets_a_dim_pass_has_a_judged_claim(judged):
 
 
 # PyTorch has no derivative of these.
-WITHOUT_GRADIENT = {"aten.copy", "aten.heaviside", "aten.remainder.Scalar_Tensor", "aten.scatter.reduce", "aten.scatter.value_reduce"}
+WITHOUT_GRADIENT = {
+    "aten.copy",
+    "aten.heaviside",
+    "aten.remainder.Scalar_Tensor",
+    "aten.scatter.reduce",
+    "aten.scatter.value_reduce",
+}
 
 
 def test_claims_are_judged_with_gradients(judged):
@@ -82,12 +94,10 @@ def test_rules_map_every_dim_to_one_loop(judged):
 
 
 def test_the_verifier_accepts_what_is_right(judged):
-    """Known: it reads local shapes, so it takes a dim of which each rank holds one element for a broadcast one."""
     refused = [
         f"{result.sample.call}: {claim['what']} on {claim['ranks']} ranks: {claim['detail']}"
         for result in judged
         for claim in result.refused
-        if not claim["single"]
     ]
     assert not refused, "\n".join(refused[:20])
 
