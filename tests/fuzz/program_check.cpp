@@ -41,7 +41,8 @@ std::optional<Verdict> WhyIllPosed(const Program& program, const SpmdInputs& inp
     const c10::IValue& output = whole->outputs.front()[i];
     if (!output.isTensor() || !output.toTensor().requires_grad()) continue;
     const auto gradients = SpmdGradients(*whole, static_cast<int>(i));
-    if (!gradients.ok()) return Verdict{Outcome::kIllPosed, "does not run whole", gradients.status().ToString()};
+    // A returned view that was made where no gradient is recorded says that it requires one, and has none.
+    if (!gradients.ok()) return Verdict{Outcome::kIllPosed, "no gradient", gradients.status().ToString()};
     for (const auto& [name, gradient] : *gradients) {
       if (!gradient.isfinite().all().item<bool>()) return Verdict{Outcome::kIllPosed, "not finite", ""};
     }

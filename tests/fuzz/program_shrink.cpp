@@ -6,12 +6,14 @@
 namespace autosp::test {
 namespace {
 
-// Without what the outputs do not need; tagged inputs stay, since a program without one is refused.
+// Without what the outputs do not need; tagged inputs stay, since a program without one is refused, and so does the
+// switching of grad mode.
 void RemoveUnread(Graph& graph) {
   std::set<const Node*> needed;  // Looked up only.
   for (auto it = graph.nodes().rbegin(); it != graph.nodes().rend(); ++it) {
     const Node& node = **it;
-    if (!node.is_output() && !needed.contains(&node) && node.seq_dim < 0) continue;
+    const bool stays = node.is_output() || node.seq_dim >= 0 || node.is_call("builtin.set_grad_enabled");
+    if (!stays && !needed.contains(&node)) continue;
     needed.insert(&node);
     for (const Node* operand : node.operands()) needed.insert(operand);
   }

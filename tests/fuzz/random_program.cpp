@@ -23,15 +23,22 @@ class Writer {
     Node* x = Start();
     const std::int64_t steps = 2 + b_.Below(10);
     for (std::int64_t i = 0; i < steps; ++i) {
+      const bool no_grad = b_.OneIn(14);
+      if (no_grad) SwitchGrad(false);
       Node* made = b_.OneIn(3) ? Block(x) : RandomOperation(b_, b_.OneIn(3) ? x : b_.Pick());
+      if (no_grad) SwitchGrad(true);
       // Blocks want hidden states: the stream is what has their form.
-      if (made != nullptr && made->type.rank() == 3 && b_.OneIn(2)) x = made;
+      if (made != nullptr && made->type.rank() == 3 && !no_grad && b_.OneIn(2)) x = made;
     }
     End(x);
     InferRequiresGrad(program_.graph);
   }
 
  private:
+  void SwitchGrad(bool on) {
+    program_.graph.AddCall(on ? "grad_on" : "grad_off", "builtin.set_grad_enabled", {on}, Type::Of(Type::Kind::kNone));
+  }
+
   // Every third program runs at a fixed length; sizes are equal by accident as often.
   void DrawSizes() {
     Program& p = program_;
