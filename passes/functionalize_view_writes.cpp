@@ -62,7 +62,11 @@ class ViewWrites {
     const std::optional<Region> region = view == nullptr ? std::nullopt : RegionOf(*view);
     if (!region) return;
     Node* base = view->args[0].node();
-    if (!IsOwn(*base) || !IsOnlyView(*base, *view, write) || (!grad_mode_ && base->type.requires_grad)) return;
+    if (!IsOwn(*base) || !IsOnlyView(*base, *view, write)) return;
+    // Gradients are off: the tensor keeps those it has, and readers of the view must not reach those of the source.
+    const std::vector<Node*> operands = write.operands();
+    const auto has_gradient = [](const Node* node) { return node->type.requires_grad; };
+    if (!grad_mode_ && (has_gradient(base) || std::ranges::any_of(operands, has_gradient))) return;
     if (write.op == "aten.copy_" && !CanCopy(write, *view)) return;
     Filling filling = FillingOf(*base, region->dim);
     const std::optional<std::vector<Part>> parts = Overwrite(filling.parts, *region);
@@ -125,22 +129,18 @@ class ViewWrites {
     for (const Node* user : users.at(&view)) {
       if (position.at(user) < now) return false;
     }
-    for (const Node* user : users.at(&base)) {
-      if (user == &view || position.at(user) > now) continue;
+    // Case 1: the shape alone is read. Case 2: a view that nobody read but a write that is replaced already.
+    const auto reads_shape = [](const Node* node) {
+      return node->op.ends_with("_like") || node->op.starts_with("aten.new_") || node->op == "aten.sym_size.int";
+    };
+    const auto is_harmless = [&](const Node* reader) {
+      return reads_shape(reader) || std::ranges::find(unread_, reader) != unread_.end();
+    };
+    return std::ranges::all_of(users.at(&base), [&](const Node* user) {
+      if (user == &view || position.at(user) > now || reads_shape(user)) return true;
       const bool is_view = user->is_call("aten.slice.Tensor") || user->is_call("aten.select.int");
-      const std::vector<Node*>& readers = users.at(user);
-      // Case 1: the shape alone is read. Case 2: a view that has been read, or was written and replaced.
-      const bool of_shape =
-          user->op.ends_with("_like") || user->op.starts_with("aten.new_") || user->op == "aten.sym_size.int";
-      const bool is_read_later =
-          std::ranges::any_of(readers, [&](const Node* reader) { return position.at(reader) > now; });
-      const bool may_share = std::ranges::any_of(readers, [](const Node* reader) {
-        return reader->is_output() || reader->op.find("view") != std::string::npos ||
-               reader->op.starts_with("aten.slice.") || reader->op.starts_with("aten.select.");
-      });
-      if (!of_shape && !(is_view && !is_read_later && !may_share)) return false;
-    }
-    return true;
+      return is_view && std::ranges::all_of(users.at(user), is_harmless);
+    });
   }
 
   static bool CanCopy(const Node& write, const Node& view) {

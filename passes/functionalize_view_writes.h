@@ -11,17 +11,14 @@ namespace autosp {
 //   %v = aten.slice.Tensor(%k, 2, 0, 8)
 //   %a = aten.copy_(%v, %nope)
 //   %w = aten.slice.Tensor(%k, 2, 8, 9223372036854775807)
-//   %b = aten.copy_(%w, %rope)                                 %k_parts = aten.cat([%nope, %rope], 2)
+//   %b = aten.copy_(%w, %rope)                                 %b_parts = aten.cat([%nope, %rope], 2)
 //
-//  1. What is written: a slice (of step 1) or one index of a tensor that a factory made (empty, zeros, full, clone,
-//  ...),
-//     or of a concatenation from here. copy_, fill_ and zero_ write. What is not overwritten stays a slice of the old
-//     value.
+//  1. What is written: a slice (of step 1) or one index of a tensor that a factory made (empty, zeros, full, clone), or
+//     of a concatenation from here. copy_, fill_ and zero_ write. What is not overwritten stays a slice of the old one.
 //  2. Readers after the write read the new value, those before it the old one.
 //  3. A write stays as it is (and normalize-captured-ops then says why it cannot be trained) when another view of the
-//  tensor
-//     is read later, when the source has another shape than the view, when parts overlap, or when gradients are off and
-//     the tensor has one already.
+//     tensor may be read later, when the source has another shape than the view, when it cuts through a part that was
+//     written, or when gradients are off and the tensor or the source has one.
 std::unique_ptr<Pass> MakeFunctionalizeViewWritesPass();
 
 }  // namespace autosp

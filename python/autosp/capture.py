@@ -25,15 +25,19 @@ def capture(gm: torch.fx.GraphModule, example_inputs: list) -> torch.fx.GraphMod
     On placeholders: meta["autosp_seq_dim"] (the tag), meta["autosp_requires_grad"].
     """
     mode, fakes = private_torch.fake_inputs(example_inputs)
+    tracer = GraphTracer(gm, mode)
     try:
-        captured = GraphTracer(gm, mode).run(fakes)
+        captured = tracer.run(fakes)
     except AutoSPError:
         raise
     except Exception as error:
+        file, line = tracer.place()
         raise make_error(
             "kCaptureFailed",
             f"the graph of {len(gm.graph.nodes)} nodes could not be captured as pre-dispatch ATen",
             notes=[f"{type(error).__name__}: {error}"],
+            file=file,
+            line=line,
         ) from error
     old = gm.graph.find_nodes(op="placeholder")
     new = captured.graph.find_nodes(op="placeholder")

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import logging
 import operator
+import os
+import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +32,7 @@ _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 # What a lowered node inherits from the node of the user's program.
 _INHERITED = ("stack_trace", "nn_module_stack", "source_fn_stack", "custom", "partitioner_tag")
 _AUTOCAST_DEVICES = ("cpu", "cuda")
+_TORCH = os.path.dirname(torch.__file__) + os.sep
 
 
 @dataclass
@@ -62,6 +65,7 @@ class GraphTracer:
         self._graph = torch.fx.Graph()
         self._recipes: dict[Hashable, Recipe] = {}
         self._attributes: dict[int, str] = {}  # id of an object held by _root -> its name there
+        self._stack_trace = ""  # Of the last node that had one.
         self._symbols: dict[Any, torch.fx.Node] = {}  # sympy expression -> the node that has its value
 
     def run(self, fakes: list) -> torch.fx.GraphModule:
@@ -102,7 +106,14 @@ class GraphTracer:
                 environment[node] = self._run_node(gm, node, environment, {**meta, **tags})
         return result
 
+    def place(self) -> tuple[str, int]:
+        """The user's line of the node that is lowered, or was last; ("", 0) where it is not known."""
+        frames = re.findall(r'File "([^"]+)", line (\d+)', self._stack_trace)
+        own = [frame for frame in frames if not frame[0].startswith(_TORCH)] or frames
+        return (own[-1][0], int(own[-1][1])) if own else ("", 0)
+
     def _run_node(self, gm: torch.fx.GraphModule, node: torch.fx.Node, environment: dict, meta: dict) -> Any:
+        self._stack_trace = meta.get("stack_trace") or self._stack_trace
         if node.op == "get_attr":
             return self._attribute(operator.attrgetter(node.target)(gm), meta)
         arguments, keywords = map_arg((node.args, node.kwargs), environment.__getitem__)
@@ -119,11 +130,13 @@ class GraphTracer:
         if node.target is operator.getitem and not isinstance(arguments[0], Value):
             return arguments[0][arguments[1]]
         if private_torch.is_unsupported_transform(node.target):
+            file, line = self.place()
             raise make_error(
                 "kCaptureFailed",
                 f"{getattr(node.target, '__name__', node.target)} cannot be captured: function transforms "
                 "(torch.func, vmap) and inference mode inside a training graph are not supported",
-                notes=[node.meta["stack_trace"]] if "stack_trace" in node.meta else (),
+                file=file,
+                line=line,
             )
         return self._call(node.target, None, arguments, keywords, meta)
 

@@ -15,7 +15,7 @@ BATCH = 2
 
 # What the configs of decoders share; names that a config does not know are left out.
 _SIZES = {
-    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "use_cache": False,
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "attention_dropout": 0.0, "attn_pdrop": 0.0,
     "resid_pdrop": 0.0, "embd_pdrop": 0.0, "hidden_dropout": 0.0, "dropout": 0.0, "activation_dropout": 0.0,
@@ -52,6 +52,9 @@ def _row(name: str, prefix: str, *, head: str = "ForCausalLM", **fields: Any) ->
     return Architecture(name, f"{prefix}{head}", f"{rest.pop('config', prefix)}Config", changes, **rest)
 
 
+# Where layers differ: sliding and full attention, dense and experts.
+_TWO = {"num_hidden_layers": 2}
+_ALTERNATING = {**_TWO, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 7}
 # f32: grouped_mm, with which these multiply, has no f64 kernel.
 _EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16, "dtype": "f32"}
 
@@ -66,46 +69,45 @@ _BART = {
 }  # fmt: skip
 
 ARCHITECTURES = [
-    _row("llama", "Llama"),
+    _row("llama", "Llama", **_TWO),
     _row("mistral", "Mistral", sliding_window=7),
     _row("qwen2", "Qwen2"),
     _row("qwen3", "Qwen3"),
     _row("gemma", "Gemma"),
-    _row("gemma2", "Gemma2", attention="eager", sliding_window=7, query_pre_attn_scalar=8),
-    _row("gemma3_text", "Gemma3", config="Gemma3Text", sliding_window=7, query_pre_attn_scalar=8),
+    _row("gemma2", "Gemma2", attention="eager", query_pre_attn_scalar=8, **_ALTERNATING),
+    _row("gemma3_text", "Gemma3", config="Gemma3Text", query_pre_attn_scalar=8, **_ALTERNATING),
     _row("phi", "Phi"),
     _row("phi3", "Phi3"),
     _row("gpt_neox", "GPTNeoX"),
-    _row("gptj", "GPTJ", attention="eager", n_embd=32, n_layer=2, n_head=4, n_positions=64, rotary_dim=4, n_inner=48),
-    _row("gpt2", "GPT2", head="LMHeadModel", n_embd=32, n_layer=2, n_head=4, n_positions=64, n_inner=48),
-    _row("gpt_bigcode", "GPTBigCode", n_embd=32, n_layer=2, n_head=4, n_positions=64, n_inner=48),
-    _row("bloom", "Bloom", attention="eager", n_layer=2, n_head=4, positions=False, refused="ASP0201",
+    _row("gptj", "GPTJ", attention="eager", n_embd=32, n_layer=1, n_head=4, n_positions=64, rotary_dim=4, n_inner=48),
+    _row("gpt2", "GPT2", head="LMHeadModel", n_embd=32, n_layer=1, n_head=4, n_positions=64, n_inner=48),
+    _row("gpt_bigcode", "GPTBigCode", n_embd=32, n_layer=1, n_head=4, n_positions=64, n_inner=48),
+    _row("bloom", "Bloom", attention="eager", n_layer=1, n_head=4, positions=False, refused="ASP0201",
          why="autograd_function_apply", note="its activation is an autograd.Function"),
     _row("opt", "OPT", ffn_dim=48, word_embed_proj_dim=32),
     _row("falcon", "Falcon", new_decoder_architecture=False, multi_query=True, head_dim=None),
-    _row("mpt", "Mpt", attention="eager", d_model=32, n_heads=4, n_layers=2, expansion_ratio=2, max_seq_len=64, positions=False),
     _row("mixtral", "Mixtral", num_local_experts=4, **_EXPERTS),
     _row("mixtral, batched experts", "Mixtral", num_local_experts=4, experts="batched_mm", **{**_EXPERTS, "dtype": "f64"}),
     _row("qwen2_moe", "Qwen2Moe", num_experts=4, shared_expert_intermediate_size=16, **_EXPERTS),
     _row("qwen3_moe", "Qwen3Moe", num_experts=4, **_EXPERTS),
     _row("olmo2", "Olmo2"),
-    _row("olmo3", "Olmo3", sliding_window=7),
+    _row("olmo3", "Olmo3", **_ALTERNATING),
     _row("olmoe", "Olmoe", num_experts=4, **_EXPERTS),
     _row("granite", "Granite"),
     _row("cohere", "Cohere"),
     _row("stablelm", "StableLm"),
     _row("starcoder2", "Starcoder2", sliding_window=7),
-    _row("gpt_oss", "GptOss", attention="eager", sliding_window=7, num_local_experts=4, **_EXPERTS),
+    _row("gpt_oss", "GptOss", attention="eager", num_local_experts=4, **_EXPERTS, **_ALTERNATING),
     _row("deepseek_v3", "DeepseekV3", n_routed_experts=4, n_group=2, topk_group=1, q_lora_rank=16, kv_lora_rank=16,
          qk_rope_head_dim=4, head_dim=4, qk_nope_head_dim=8, v_head_dim=8, n_shared_experts=1, first_k_dense_replace=1,
-         num_key_value_heads=4, **_EXPERTS),
+         num_key_value_heads=4, **_TWO, **_EXPERTS),
     _row("nemotron", "Nemotron"),
-    _row("modernbert-decoder", "ModernBertDecoder", local_attention=7),
+    _row("modernbert-decoder", "ModernBertDecoder", local_attention=7, **_TWO),
     _row("mamba", "Mamba", attention="eager", state_size=4, positions=False, refused="ASP0103",
          why="cannot be captured", note="its scan is a function transform"),
     _row("bert", "Bert", head="ForMaskedLM", kind="masked"),
-    _row("distilbert", "DistilBert", head="ForMaskedLM", kind="masked", dim=32, n_layers=2, n_heads=4, hidden_dim=48, positions=False),
-    _row("modernbert", "ModernBert", head="ForMaskedLM", kind="masked", local_attention=7, global_attn_every_n_layers=2),
+    _row("distilbert", "DistilBert", head="ForMaskedLM", kind="masked", dim=32, n_layers=1, n_heads=4, hidden_dim=48, positions=False),
+    _row("modernbert", "ModernBert", head="ForMaskedLM", kind="masked", local_attention=7, global_attn_every_n_layers=2, **_TWO),
     _row("t5", "T5", **_T5),
     _row("t5, labels only", "T5", **_T5, decoder_ids=False),
     _row("bart", "Bart", **_BART),

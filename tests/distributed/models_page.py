@@ -20,7 +20,7 @@ HEAD = """\
 
 <!-- Written by .venv/bin/python tests/distributed/models_page.py; a test checks rows and verdicts. -->
 
-Tiny models of Hugging Face architectures (2 layers, random weights and tokens, transformers {transformers}, torch {torch}) trained
+Tiny models of Hugging Face architectures (one layer, two where layers differ, random weights and tokens, transformers {transformers}, torch {torch}) trained
 on two gloo ranks, against the same model on one process: two micro-batches, of 24 and 23 tokens (one compilation), one sequence
 padded at its end, one with ignored labels at its start. Dropout is 0 in every config.
 

@@ -84,13 +84,11 @@ def _train(row):
 
 @pytest.fixture(scope="module")
 def answers(request):
+    """What every rank told about every selected row; the processes are started once."""
     items = [item for item in request.session.items if getattr(item, "fspath", None) == request.fspath]
-    names = [item.callspec.params["row"].name for item in items if "row" in getattr(item, "callspec", _NONE).params]
+    calls = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    names = [call["row"].name for call in calls if "row" in call]
     return [result.value for result in launch(__file__, "train_models", 2, {"names": names}, timeout=1500)]
-
-
-class _NONE:
-    params = {}
 
 
 @pytest.mark.slow

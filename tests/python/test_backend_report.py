@@ -81,3 +81,24 @@ def test_a_checkpoint_plan_is_explained():
     assert len(handed_on) == 2 and report.checkpoint["regions"] == 2
     assert "checkpoint full: predicted peak" in str(report) and handed_on[0]["name"] in str(report)
     assert json.loads(report.json())["checkpoint"]["computed_again"] > 50
+
+
+class _Flattened(torch.nn.Module):
+    """Its labels meet the logits only as one dim of batch and sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(32, 8)
+
+    def forward(self, ids, labels):
+        logits = self.embedding(ids) @ self.embedding.weight.T
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+def test_a_batch_size_that_varies_is_told_from_the_sequence():
+    ids, labels = torch.zeros(3, 12, dtype=torch.long), torch.zeros(3, 12, dtype=torch.long)
+    autosp.prepare_auto_sp_inputs(ids, labels)
+    for tensor in (ids, labels):
+        torch._dynamo.mark_dynamic(tensor, 0)
+    report = autosp.explain(_Flattened(), {"ids": ids, "labels": labels}, sequence_parallel_size=2)
+    assert [collective.op for collective in report.collectives] == ["autosp_rt.all_reduce"]

@@ -315,6 +315,8 @@ def test_function_transforms_are_refused_with_a_code():
     with pytest.raises(autosp.AutoSPError) as caught:
         gradients(torch.compile(step, backend=Capturing().backend, fullgraph=True), [weight], torch.randn(4, 3))
     assert caught.value.code == "ASP0103"
+    assert caught.value.diagnostics[0]["file"] == __file__
+    assert caught.value.diagnostics[0]["line"] == step.__code__.co_firstlineno + 1
 
 
 def test_a_failing_capture_says_why(monkeypatch):
@@ -329,3 +331,4 @@ def test_a_failing_capture_says_why(monkeypatch):
         gradients(torch.compile(lambda: weight.sum(), backend=Capturing().backend), [weight])
     assert caught.value.code == "ASP0103"
     assert "ValueError: no kernel today" in caught.value.diagnostics[0]["notes"]
+    assert caught.value.diagnostics[0]["file"] == __file__
