@@ -40,7 +40,7 @@ class Architecture:
     dtype: str = "f64"
     refused: str = ""  # the code of the refusal, where the architecture is not trained
     why: str = ""  # ... and what the refusal must name
-    note: str = ""
+    note: str = ""  # for the page
 
 
 _FIELDS = ("attention", "kind", "positions", "decoder_ids", "experts", "dtype", "refused", "why", "note", "config")
@@ -62,6 +62,7 @@ _T5 = {
     "head": "ForConditionalGeneration", "attention": "eager", "kind": "encoder-decoder", "d_model": 32, "d_kv": 8, "d_ff": 48,
     "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0,
 }  # fmt: skip
+_WHOLE = "with the decoder whole on every rank: its ids are shifted labels"
 _BART = {
     "head": "ForConditionalGeneration", "kind": "encoder-decoder", "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
     "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
@@ -109,9 +110,9 @@ ARCHITECTURES = [
     _row("distilbert", "DistilBert", head="ForMaskedLM", kind="masked", dim=32, n_layers=1, n_heads=4, hidden_dim=48, positions=False),
     _row("modernbert", "ModernBert", head="ForMaskedLM", kind="masked", local_attention=7, global_attn_every_n_layers=2, **_TWO),
     _row("t5", "T5", **_T5),
-    _row("t5, labels only", "T5", **_T5, decoder_ids=False),
+    _row("t5, labels only", "T5", **_T5, decoder_ids=False, note=_WHOLE),
     _row("bart", "Bart", **_BART),
-    _row("bart, labels only", "Bart", **_BART, decoder_ids=False),
+    _row("bart, labels only", "Bart", **_BART, decoder_ids=False, note=_WHOLE),
 ]  # fmt: skip
 
 

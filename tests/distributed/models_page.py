@@ -20,26 +20,29 @@ HEAD = """\
 
 <!-- Written by .venv/bin/python tests/distributed/models_page.py; a test checks rows and verdicts. -->
 
-Tiny models of Hugging Face architectures (one layer, two where layers differ, random weights and tokens, transformers {transformers}, torch {torch}) trained
-on two gloo ranks, against the same model on one process: two micro-batches, of 24 and 23 tokens (one compilation), one sequence
+Tiny models of Hugging Face architectures (one layer, two where layers differ; random weights and tokens; transformers {transformers},
+torch {torch}) trained on two gloo ranks, against the same model on one process: two micro-batches, of 24 and 23 tokens (which 2 ranks divide and do not), one sequence
 padded at its end, one with ignored labels at its start. Dropout is 0 in every config.
 
 - **exact**: loss and *every* parameter gradient are those of one process. The last two columns are the largest relative
   differences seen (a gradient's by its norm, or by a millionth of the norm of all gradients where it is smaller than that).
+  Exchanges are the all-to-alls of a forward pass: sequence for heads and back, where PyTorch's attention is called four per layer.
   The limit is 1e-6 for models in f64 and 1e-5 in f32; models in f64 still round to f32 inside (norms, softmax, logits), which
   is what differences of 1e-7 are.
 - a code: [refused](errors.md) before the first step, with the line of the model's source.
 
 The attention is what `attn_implementation` is set to. Write the page again with `{command}`.
 
-| architecture | class | attention | dtype | result | loss | gradient |
-| --- | --- | --- | --- | --- | --- | --- |
+| architecture | class | attention | dtype | result | exchanges | loss | gradient |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 """
 COMMAND = ".venv/bin/python tests/distributed/models_page.py"
 
 
 def _verdict(row: model_zoo.Architecture) -> str:
-    return f"[{row.refused}](errors.md#{row.refused}): {row.note or row.why}" if row.refused else "exact"
+    if row.refused:
+        return f"[{row.refused}](errors.md#{row.refused}): {row.note or row.why}"
+    return f"exact, {row.note}" if row.note else "exact"
 
 
 def verdicts_of_zoo() -> list[tuple[str, ...]]:
@@ -62,7 +65,7 @@ def page(answers: dict[str, dict]) -> str:
         told = answers[row.name]
         if (told.get("code") or "exact") != (row.refused or "exact") or "code" not in told and "loss" not in told:
             raise SystemExit(f"{row.name} is not {row.refused or 'exact'}: {told}")
-        digits = "| |" if row.refused else f"| {told['loss']:.0e} | {told['gradient']:.0e} |"
+        digits = "| | |" if row.refused else f"| {told['exchanges']} | {told['loss']:.0e} | {told['gradient']:.0e} |"
         text += f"| {row.name} | `{row.model_class}` | {row.attention} | {row.dtype} | {_verdict(row)} {digits}\n"
     return text
 

@@ -20,7 +20,7 @@ LIMITS = {"f64": 1e-6, "f32": 1e-5}
 
 
 def train_models(names):
-    """Name -> {"dtype", "loss", "gradient", "parameter"} or {"error", "code", "text"}."""
+    """Name -> {"loss", "gradient", "parameter", "exchanges"} or {"error", "code", "text"}."""
     warnings.filterwarnings("ignore")
     import torch
     import torch.distributed as dist
@@ -55,6 +55,7 @@ def _train(row):
     import autosp
     import torch
     import torch.distributed as dist
+    from autosp import backend
 
     torch._dynamo.reset()
     model = model_zoo.build(row)
@@ -63,7 +64,12 @@ def _train(row):
     model.zero_grad()
     options = {"sequence_parallel_size": dist.get_world_size(), "inner_backend": "eager", "deadline_s": 60.0}
     step = torch.compile(model, backend="autosp", fullgraph=True, options=options)
-    losses = _accumulate(step, row, lambda value: autosp.tag(value, 1))
+    plans, make_plan = [], backend.make_plan
+    backend.make_plan = lambda *arguments: plans.append(make_plan(*arguments)) or plans[-1]
+    try:
+        losses = _accumulate(step, row, lambda value: autosp.tag(value, 1))
+    finally:
+        backend.make_plan = make_plan
     # What is zero by mathematics (the bias of keys) is rounding on both sides: it is measured against the whole gradient.
     floor = 1e-6 * torch.stack([g.norm() for g in exact.values() if g is not None]).norm()
     distances = {}
@@ -76,7 +82,13 @@ def _train(row):
             distances[name] = (difference.norm() / torch.maximum(exact[name].norm(), floor)).item()
     worst = max(distances, key=distances.get)
     difference = max(abs(loss - true) / abs(true) for loss, true in zip(losses, truth, strict=True))
-    return {"dtype": row.dtype, "loss": difference, "gradient": distances[worst], "parameter": worst}
+    return {"loss": difference, "gradient": distances[worst], "parameter": worst, "exchanges": exchanges(plans[-1].graph)}
+
+
+def exchanges(graph):
+    """How many all-to-alls a forward pass does: none would mean that every rank computed the whole sequence."""
+    names = ("autosp_rt.all_to_all", "_c10d_functional.all_to_all_single")
+    return sum(node["op"] in names for node in graph.nodes_summary())
 
 
 # Tests
@@ -102,6 +114,7 @@ def test_trains_as_one_process_or_is_refused_as_documented(answers, row):
             assert ".py:" in told["text"], "a refusal names the line of the model"
         else:
             assert "error" not in told, told["text"]
+            assert told["exchanges"] > 0, "computed whole on every rank"
             assert told["loss"] <= LIMITS[row.dtype], told
             assert told["gradient"] <= LIMITS[row.dtype], told
 
