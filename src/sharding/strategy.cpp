@@ -73,6 +73,12 @@ Strategy StrategyOf(const Node& node, const FactorMapping& mapping, bool repair_
       const std::optional<FactorSharding> cut = ProjectLayout(operands[i], mapping.operands[i].dims, mapping.factors);
       if (cut && mapping.factors[cut->factor].kind == FactorKind::kReduction) return StrategyFor(mapping, cut);
     }
+    // The operand was moved to another factor after this sum was decided (scores that are computed on heads): the sum
+    // is that of a rank's heads, cut as they are.
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      const std::optional<FactorSharding> cut = ProjectLayout(operands[i], mapping.operands[i].dims, mapping.factors);
+      if (cut && mapping.factors[cut->factor].kind == FactorKind::kPassThrough) return StrategyFor(mapping, cut);
+    }
   }
   return StrategyFor(mapping, std::nullopt);
 }
