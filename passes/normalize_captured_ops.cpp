@@ -231,9 +231,8 @@ class Normalizer {
     SetParameter(node, rule, "reduction", 0);
     node.type.shape = first->type.shape;
     node.origin = -1;
-    Type total = whole;
     std::vector<Argument> summed = {&node};
-    Node* sum = graph_.InsertAfter(&node, node.name + "_sum", "aten.sum", std::move(summed), total);
+    Node* sum = graph_.InsertAfter(&node, node.name + "_sum", "aten.sum", std::move(summed), whole);
     if (IsLowPrecision(whole.dtype)) {
       sum->set_attribute("dtype", Argument::Dtype(DType::kF32));
       sum->type.dtype = DType::kF32;
