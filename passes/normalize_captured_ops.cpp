@@ -127,9 +127,9 @@ class Normalizer {
         count = dim == std::min<std::size_t>(1, shape.size() - 1) ? count : count * shape[dim];
       AUTOSP_ASSIGN_OR_RETURN(positions, symbols_.Materialize(count));
     }
-    if (const Argument* weight = arguments.Find("weight");
-        weight != nullptr && weight->node() != nullptr && weight->node()->type.requires_grad &&
-        arguments.Double("label_smoothing", 0) != 0) {
+    if (const Argument* weight = arguments.Find("weight"); weight != nullptr && weight->node() != nullptr &&
+                                                           weight->node()->type.requires_grad &&
+                                                           arguments.Double("label_smoothing", 0) != 0) {
       return Diagnostic{DiagnosticCode::kUnsupportedForm,
                         fmt::format("{} takes the mean with label smoothing and the trained class weights %{}: its "
                                     "gradient for them is that of no sum and count",
@@ -226,7 +226,10 @@ class Normalizer {
         return Status::Ok();
       }
     }
-    AUTOSP_ASSIGN_OR_RETURN(Argument divisor, symbols_.Materialize(Product(first->type.shape)));
+    Argument divisor;
+    if (reduction == kMeanReduction) {
+      AUTOSP_ASSIGN_OR_RETURN(divisor, symbols_.Materialize(Product(first->type.shape)));
+    }
     const Type whole = node.type;
     SetParameter(node, rule, "reduction", 0);
     node.type.shape = first->type.shape;

@@ -209,7 +209,10 @@ WRITTEN = {
     "aten.__xor__.Scalar": _one(i(9, 4, 5), 3),
     "aten.__xor__.Tensor": _one(i(9, 4, 5), i(9, 4, 1)),
     "aten._conj": _one(torch.complex(f(4, 5), f(4, 5))),
-    "aten._fused_rms_norm": lambda: [((f(4, 5, 6), [6], positive(6), 1e-6), {}), ((f(4, 5, 6), [5, 6], None, None), {})],
+    "aten._fused_rms_norm": lambda: [
+        ((f(4, 5, 6), [6], positive(6), 1e-6), {}),
+        ((f(4, 5, 6), [5, 6], None, None), {}),
+    ],
     "aten._grouped_mm": _grouped_mm,
     "aten._log_softmax": _one(f(4, 5), 1, False),
     "aten.absolute": _one(f(4, 5)),
