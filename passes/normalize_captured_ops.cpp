@@ -226,14 +226,16 @@ class Normalizer {
         return Status::Ok();
       }
     }
-    AUTOSP_ASSIGN_OR_RETURN(Argument divisor, symbols_.Materialize(Product(first->type.shape)));
+    Argument divisor;
+    if (reduction == kMeanReduction) {
+      AUTOSP_ASSIGN_OR_RETURN(divisor, symbols_.Materialize(Product(first->type.shape)));
+    }
     const Type whole = node.type;
     SetParameter(node, rule, "reduction", 0);
     node.type.shape = first->type.shape;
     node.origin = -1;
-    Type total = whole;
     std::vector<Argument> summed = {&node};
-    Node* sum = graph_.InsertAfter(&node, node.name + "_sum", "aten.sum", std::move(summed), total);
+    Node* sum = graph_.InsertAfter(&node, node.name + "_sum", "aten.sum", std::move(summed), whole);
     if (IsLowPrecision(whole.dtype)) {
       sum->set_attribute("dtype", Argument::Dtype(DType::kF32));
       sum->type.dtype = DType::kF32;

@@ -12,21 +12,25 @@ import re
 import sys
 import tempfile
 
+import torch
+
 from judging import Judged
 from missed_reasons import REASONS
 
+TORCH = torch.__version__.split("+")[0]
 PAGE = pathlib.Path(__file__).with_name("missed_claims.md")
 HEAD = """# Missed claims
 
-<!-- Written by `python tests/rules/missed_claims.py`; test_rule_soundness.py says when it is stale. -->
+<!-- Written by `python tests/rules/missed_claims.py` with the samples of torch TORCH; test_rule_soundness.py says when it
+is stale. -->
 
-For each dim of an operand that a rule says is needed whole, the operation was also run on blocks of it, alone and together
-with the dims of equal size of its other operands, and the results taken as blocks of a dim, as terms of a sum, and as whole.
-Where outputs and gradients came out equal to the unsharded ones, the rule might have claimed it: these are the findings. They cost
-speed, never correctness.
+For each dim of an operand that a rule says is needed whole, the operation was also run on blocks of it, alone and
+together with the dims of equal size of its other operands, and the results taken as blocks of a dim, as terms of a sum,
+and as whole. Where outputs and gradients came out equal to the unsharded ones, the rule might have claimed it: these are
+the findings. They cost speed, never correctness.
 
-`works`: for so many dims, of all that the row's samples have and that are needed whole. Some findings are chance or an argument
-that makes the operation do nothing (a shift by 0); the others are what the table could still learn.
+`works`: for so many dims, of all that the row's samples have and that are needed whole. Some findings are chance or an
+argument that makes the operation do nothing (a shift by 0); the others are what the table could still learn.
 
 | row | operand | works | how | reason |
 |---|---|---|---|---|
@@ -71,7 +75,7 @@ def page_of(judged: list[Judged]) -> str:
     for key, (ways, whole) in findings(judged).items():
         how = ", ".join(sorted(ways))
         lines.append(f"| `{key[0]}` | `{key[1]}` | {sum(ways.values())} of {whole} | {how} | {_reason(key)} |\n")
-    return HEAD + "".join(lines)
+    return HEAD.replace("TORCH", TORCH) + "".join(lines)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("aten.cat", "tensors"): "one tensor is empty",
     ("aten.cdist", "*"): _RARE,
     ("aten.cosine_similarity", "*"): "operands broadcast against each other",
-    ("aten.cross_entropy_loss", "*"): "smoothed probabilities: no value of the padded tail is neutral where the block is padded",
+    ("aten.cross_entropy_loss", "*"): "smoothed probabilities: no value of a padded tail is neutral",
     ("aten.diff", "self"): "a difference of order 0",
     ("aten.einsum", "tensors"): "sums over a letter that the first operand lacks, diagonals, and dims of an ellipsis",
     ("aten.embedding", "*"): "gradients by frequency count the indices of all ranks",

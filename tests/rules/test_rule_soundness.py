@@ -13,7 +13,7 @@ import pytest
 
 from autosp import _core
 from judging import Judged, judge
-from missed_claims import PAGE, page_of, unexplained, unused_reasons
+from missed_claims import PAGE, TORCH, page_of, unexplained, unused_reasons
 from samples import operator_of, samples_of
 
 ALL_SAMPLES = os.environ.get("AUTOSP_ALL_SAMPLES") == "1"
@@ -104,6 +104,8 @@ def test_the_verifier_accepts_what_is_right(judged):
 
 @pytest.mark.skipif(ALL_SAMPLES, reason="the page lists the bounded choice of samples")
 def test_missed_claims_are_listed(judged):
+    if f"samples of torch {TORCH};" not in PAGE.read_text():
+        pytest.skip(f"{PAGE.name} was written with another torch than {TORCH}, whose samples differ")
     assert not (bare := unexplained(judged)), f"give a reason in tests/rules/missed_reasons.py for {bare}"
     assert not (unused := unused_reasons(judged)), f"no such missed claim any more: {unused}"
     assert PAGE.read_text() == page_of(judged), f"{PAGE.name} is stale: run python tests/rules/missed_claims.py"
