@@ -110,7 +110,8 @@ class Correspondence {
       const std::optional<Dim> number = NumberOf(node);
       const auto readers = users_.find(&node);
       const bool read = readers != users_.end() && !readers->second.empty();
-      // The user's own arithmetic (a sum of a list, a power) is right as it stands: its operands are looked at themselves.
+      // The user's own arithmetic (a sum of a list, a power) is right as it stands: its operands are looked at
+      // themselves.
       const bool own = node.op.starts_with("sym.") && original != nullptr &&
                        Print(node, {.locations = false}) == Print(*original, {.locations = false});
       if (read && !own && (!number || *number != node.type.number)) {

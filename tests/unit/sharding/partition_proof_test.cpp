@@ -111,13 +111,16 @@ graph @g(%ids: i64[1, 8] tag=1, %w: f32[32, 4] grad, %v: f32[32, 4] grad) form=n
   %ids_sp = autosp.shard_slice(%ids) {dim=1, major=1, length=8, minor=1, group=group.sp} : i64[1, 4]
   %x = aten.embedding(%w, %ids_sp) : f32[1, 4, 4] grad
   %y = aten.embedding(%v, %ids_sp) : f32[1, 4, 4] grad
-  %x_whole = autosp.all_gather(%)") + first + R"() {dim=1, major=1, length=8, minor=1, group=group.sp} : f32[1, 8, 4] grad
-  %y_whole = autosp.all_gather(%)" + second + R"() {dim=1, major=1, length=8, minor=1, group=group.sp} : f32[1, 8, 4] grad
+  %x_whole = autosp.all_gather(%)") +
+                    first + R"() {dim=1, major=1, length=8, minor=1, group=group.sp} : f32[1, 8, 4] grad
+  %y_whole = autosp.all_gather(%)" +
+                    second + R"() {dim=1, major=1, length=8, minor=1, group=group.sp} : f32[1, 8, 4] grad
   %c = aten.cumsum(%x_whole, 1) : f32[1, 8, 4] grad
   %d = aten.sub.Tensor(%c, %y_whole) : f32[1, 8, 4] grad
   %l = aten.sum(%d) : f32[] grad
   return %l
-)", "%ids: i64[1, 8] tag=1, %w: f32[32, 4] grad, %v: f32[32, 4] grad");
+)",
+                "%ids: i64[1, 8] tag=1, %w: f32[32, 4] grad, %v: f32[32, 4] grad");
   };
   const Expected<Graph> read = Parse(kWhole);
   ASSERT_TRUE(read.ok());
