@@ -53,7 +53,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _extensions() -> pathlib.Path:
+def extensions_folder() -> pathlib.Path:
     """Where DeepSpeed compiles its ops. A build that was killed leaves a lock, on which every later one waits forever."""
     folder = pathlib.Path(__file__).resolve().parents[2] / ".cache" / "torch_extensions" / torch_version()
     for lock in folder.glob("**/lock"):
@@ -77,7 +77,7 @@ def _environment(rank: int, ranks: int, port: int, extra: dict[str, str] | None)
         MASTER_PORT=str(port),
         OMP_NUM_THREADS="1",
         DS_ACCELERATOR="cpu",
-        TORCH_EXTENSIONS_DIR=str(_extensions()),
+        TORCH_EXTENSIONS_DIR=str(extensions_folder()),
         HF_HUB_OFFLINE="1",
         TOKENIZERS_PARALLELISM="false",
         PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # what pytest put there reaches the ranks too

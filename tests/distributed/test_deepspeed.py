@@ -10,6 +10,8 @@ import pytest
 
 from launch import LaunchError, launch
 
+pytestmark = pytest.mark.usefixtures("deepspeed_operations")
+
 BENCHMARK = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "autosp"
 SPEC = {
     "model": "tiny", "num_layers": 1, "seed": 0, "dtype": "f32", "steps": 3, "lengths": [48], "batch_size": 2, "dp": 1,

@@ -141,6 +141,7 @@ def test_the_example_for_torch_compile():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("deepspeed_operations")
 def test_the_example_for_deepspeed():
     """Its optimizer takes a step of 1e-4 between the two batches, so the second loss is only near the untrained one."""
     results = launch(__file__, "run_example", ranks=2, arguments={"page": "README.md", "number": 1})
