@@ -39,7 +39,6 @@ REASONS: dict[tuple[str, str], str] = {
     ("aten.kl_div", "*"): _LOSS,
     ("aten.l1_loss", "*"): _LOSS,
     ("aten.linalg_cross", "other"): "operands broadcast against each other",
-    ("aten.linalg_matrix_norm", "self"): "a norm of order 1 or inf: chance",
     ("aten.linalg_norm", "self"): "a norm of order 0 or 1",
     ("aten.linalg_vecdot", "*"): _RARE,
     ("aten.linalg_vector_norm", "self"): "a norm of order 1",

@@ -319,7 +319,6 @@ WRITTEN = {
     "aten.conv1d.padding": lambda: [((f(4, 6, 5), f(5, 6, 3), None, [1], "same"), {})],
     "aten.diagonal": lambda: [((f(4, 5, 6), 1, 0, 2), {}), ((f(4, 5, 6),), {})],
     "aten.diff": lambda: [((f(4, 6),), {}), ((f(4, 6, 5), 2, 1), {}), ((f(4, 6), 1, 0, f(1, 6)), {})],
-    "aten.linalg_matrix_norm": lambda: [((f(4, 3, 5), 1), {}), ((f(4, 3, 3), 1, [-2, -1], True), {})],
     "aten.linalg_vecdot": lambda: [((f(4, 5), f(4, 5)), {}), ((f(6, 2, 3), f(6, 2, 3)), {"dim": 0})],
     "aten.bitwise_right_shift.Tensor_Scalar": _one(i(9, 4, 5), 1),
     "aten.native_group_norm": _one(f(4, 6, 5), f(6), f(6), 4, 6, 5, 2, 1e-5),
