@@ -192,6 +192,8 @@ def refusals():
     case("no pass asked for", forward, compile={"deepcompile": False})
     # Last: DeepSpeed keeps the mesh that this setting makes for the rest of the process.
     case("data_parallel_size", compiled, data_parallel_size=1)
+    # A rank that ends takes the store with it, in which the other may still be making that mesh.
+    torch.distributed.barrier()
     return answers
 
 
