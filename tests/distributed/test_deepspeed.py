@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from deepspeed_build import deepspeed_operations  # noqa: F401  a fixture
 from launch import LaunchError, launch
 
 pytestmark = pytest.mark.usefixtures("deepspeed_operations")

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from deepspeed_build import deepspeed_operations  # noqa: F401  a fixture
 from launch import launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""What tests of real ranks need before they start."""
+"""A fixture for tests that run DeepSpeed on ranks."""
 
 import os
 import shutil
