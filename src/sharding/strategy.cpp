@@ -30,7 +30,7 @@ std::optional<FactorSharding> CutOnRepair(const FactorMapping& mapping, const st
   if (mapping.repair_to < 0) return std::nullopt;
   for (std::size_t i = 0; i < operands.size(); ++i) {
     if (!mapping.operands[i].read) continue;
-    const std::optional<FactorSharding> cut = ProjectLayout(operands[i], mapping.operands[i].dims, mapping.factors);
+    std::optional<FactorSharding> cut = ProjectLayout(operands[i], mapping.operands[i].dims, mapping.factors);
     if (cut && cut->factor == mapping.repair_to) return cut;
   }
   return std::nullopt;
