@@ -98,12 +98,12 @@ class CandidateSearch {
     const bool any_cut = std::any_of(assumed.begin(), assumed.end(), [](const Layout& l) { return l.is_sharded(); });
     // Cutting whole operands costs nothing; which one offers the factor first decides.
     const Layouts& offers = any_cut ? assumed : latents;
+    candidate.counts_as_cut = any_cut || candidate.trained;
     if (options_.exchange_to_heads && NeedsRepair(mapping, offers)) {
       Repair(node, candidate, offers);
     } else {
       Choose(node, candidate, offers, !any_cut);
     }
-    candidate.counts_as_cut = any_cut || candidate.trained;
     const Layouts& results = candidate.visible;
     assumed_[&node] = candidate.counts_as_cut ? Seen(results) : Layouts(results.size(), Layout::Replicated());
     SetLatent(node, candidate, offers);
@@ -141,6 +141,11 @@ class CandidateSearch {
     const Dim& heads = mapping.factors[mapping.repair_to].size;
     const bool cut_allowed = mapping.factors[mapping.repair_to].kind == FactorKind::kPassThrough;
     const bool divisible = heads.constant() && *heads.constant() % graph_.axis_size() == 0;
+    // Frozen attention may stay whole; what must be cut was given heads that the ranks divide (pad_attention_heads).
+    if ((!cut_allowed || !divisible) && !candidate.counts_as_cut) {
+      Choose(node, candidate, Layouts(offers.size()), true);
+      return;
+    }
     if (!cut_allowed || !divisible) {
       std::string text =
           fmt::format("cannot move axis \"sp\"={} from the sequence to the heads: ", graph_.axis_size()) +
