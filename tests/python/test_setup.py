@@ -48,6 +48,30 @@ def test_a_failing_set_up_ends_with_one_sentence(command, environment, sentence)
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "before, configures",
+    [
+        (None, True),
+        ("Ninja -DAUTOSP_BUILD_TESTS=OFF -DAUTOSP_WITH_TORCH=OFF", True),  # of an older checkout: it lacks the torch ops
+        ("Ninja -DAUTOSP_BUILD_TESTS=ON -DAUTOSP_WITH_TORCH=ON", False),
+    ],
+)
+def test_training_builds_all_that_the_benchmark_loads(tmp_path, before, configures):
+    """The benchmark's worker imports the passes, and meters memory through the library of the torch ops."""
+    (tmp_path / "cmake").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    (tmp_path / "cmake").chmod(0o755)
+    build = tmp_path / "build"
+    build.mkdir()
+    if before is not None:
+        (build / "CMakeCache.txt").touch()
+        (build / ".autosp-configured").write_text(before)
+    command = f"source tests/setup/setup.sh; AUTOSP_PY=python AUTOSP_BUILD={build}; autosp_ensure_build train"
+    assert shell(command, PATH=f"{tmp_path}:{os.environ['PATH']}").returncode == 0
+    *configured, built = (tmp_path / "calls").read_text().splitlines()
+    assert len(configured) == configures and all("-DAUTOSP_WITH_TORCH=ON" in call for call in configured)
+    assert built.startswith(f"--build {build}") and built.endswith("--target _core autosp_torch")
+
+
 def test_every_pin_of_the_set_up_is_read():
     result = shell("source tests/setup/setup.sh; _pins test", AUTOSP_TORCH="2.11.0")
     pins = result.stdout.split()

@@ -39,10 +39,12 @@ autosp_ensure_build() {
   "${CXX:-g++}" -std=c++20 -fsyntax-only -x c++ - <<<'#include <concepts>' 2>/dev/null ||
     die "${CXX:-g++} does not compile C++20: install g++ 11 or newer (apt-get install g++) and run this again"
   if [[ "$profile" == train ]]; then
-    # Training needs the extension module alone. A build directory made for the tests serves as it is.
-    targets=(_core)
-    arguments+=(-DAUTOSP_BUILD_TESTS=OFF -DAUTOSP_WITH_TORCH=OFF)
-    [[ -f "$AUTOSP_BUILD/.autosp-configured" ]] || autosp_configure_build "$AUTOSP_BUILD" "${arguments[@]}"
+    # The passes, and the torch ops: fused exchanges on CPUs, and the meter of peak memory. A build directory made for the
+    # tests serves as it is.
+    targets=(_core autosp_torch)
+    arguments+=(-DAUTOSP_BUILD_TESTS=OFF -DAUTOSP_WITH_TORCH=ON)
+    grep -q AUTOSP_WITH_TORCH=ON "$AUTOSP_BUILD/.autosp-configured" 2>/dev/null ||
+      autosp_configure_build "$AUTOSP_BUILD" "${arguments[@]}"
   else
     autosp_configure_build "$AUTOSP_BUILD" "${arguments[@]}" -DAUTOSP_BUILD_TESTS=ON -DAUTOSP_WITH_TORCH=ON
   fi
