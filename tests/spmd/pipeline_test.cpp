@@ -133,9 +133,9 @@ TEST_P(PipelineTest, VerifierSeesEveryBrokenCollective) {
 
 std::vector<Case> AllCases() {
   std::vector<Case> cases;
-  for (const char* program :
-       {"decoder", "head_bias", "masked_attention", "mixing", "eager_attention", "scores_read_twice",
-        "two_batch_symbols", "embedding_by_frequency", "losses", "filled_in_parts", "sum_of_sizes"}) {
+  for (const char* program : {"decoder", "head_bias", "masked_attention", "mixing", "eager_attention",
+                              "scores_read_twice", "two_batch_symbols", "embedding_by_frequency", "losses",
+                              "filled_in_parts", "sum_of_sizes", "frozen_attention"}) {
     for (const auto& [ranks, length] :
          std::vector<std::pair<int, std::int64_t>>{{2, 8}, {4, 8}, {2, 7}, {4, 7}, {4, 41}, {4, 3}}) {
       cases.push_back({program, ranks, length});
