@@ -51,10 +51,8 @@ class ReshardInserter {
   // Case 2: what is computed differs from what readers were promised.
   void BringBack(Node& node, const Strategy& strategy) {
     if (!node.type.is_tensor() || strategy.results.empty() || strategy.results[0] == node.type.layout) return;
-    // Who was promised a partial sum would have reduced it: to them another layout is the whole.
-    const Layout promised = node.type.layout.is_partial() ? Layout::Replicated() : node.type.layout;
+    const Layout promised = node.type.layout;
     node.type.layout = strategy.results[0];
-    if (node.type.layout == promised) return;
     Node* back = MakeReshard(node, promised, node);
     graph_.ReplaceUses(&node, back, back);
   }

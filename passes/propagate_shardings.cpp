@@ -54,7 +54,7 @@ class Propagation {
   }
 
   void SetElement(Node& node) {
-    const bool cut = cut_.contains(&CutCandidates::Decider(node));
+    const bool cut = cut_.contains(ProducerOf(node).node);
     SetResultLayouts(node, Layouts(ResultLayouts(node).size(), cut ? candidates_.WhenCut(node) : Layout::Replicated()));
   }
 

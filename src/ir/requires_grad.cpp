@@ -7,11 +7,6 @@
 namespace autosp {
 namespace {
 
-bool RequiresGrad(const Type& type) {
-  if (type.is_tensor()) return type.requires_grad;
-  return std::any_of(type.elements.begin(), type.elements.end(), RequiresGrad);
-}
-
 void SetRequiresGrad(Type& type, bool wanted) {
   if (type.is_tensor()) type.requires_grad = wanted && IsFloating(type.dtype);
   for (Type& element : type.elements) SetRequiresGrad(element, wanted);

@@ -1,5 +1,6 @@
 #include <autosp/ir/type.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace autosp {
@@ -105,6 +106,24 @@ bool Type::operator==(const Type& other) const {
       return true;
   }
   return true;
+}
+
+std::vector<Type*> TensorsOf(Type& type) {
+  if (type.is_tensor()) return {&type};
+  std::vector<Type*> tensors;
+  for (Type& element : type.elements) {
+    if (element.is_tensor()) tensors.push_back(&element);
+  }
+  return tensors;
+}
+
+std::vector<const Type*> TensorsOf(const Type& type) {
+  const std::vector<Type*> tensors = TensorsOf(const_cast<Type&>(type));
+  return {tensors.begin(), tensors.end()};
+}
+
+bool RequiresGrad(const Type& type) {
+  return type.requires_grad || std::any_of(type.elements.begin(), type.elements.end(), RequiresGrad);
 }
 
 }  // namespace autosp

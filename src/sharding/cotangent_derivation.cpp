@@ -44,10 +44,6 @@ Cotangent Dual(const Layout& layout) {
   return {Cotangent::Kind::kTerms};
 }
 
-bool RequiresGrad(const Type& type) {
-  return type.requires_grad || std::any_of(type.elements.begin(), type.elements.end(), RequiresGrad);
-}
-
 class Backward {
  public:
   Backward(const Graph& graph, const PartitionFacts& facts) : graph_(graph), facts_(facts) {}

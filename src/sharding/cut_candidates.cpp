@@ -39,8 +39,8 @@ class CandidateSearch {
   }
 
   void VisitCall(const Node& node) {
-    if (node.op == "builtin.getitem" && node.args.size() == 2 && node.args[0].node() != nullptr) {
-      VisitGetItem(node, *node.args[0].node());
+    if (ProducerOf(node).node != &node) {
+      VisitGetItem(node);
       return;
     }
     const OpRule* rule = rules_.Find(node.op);
@@ -56,20 +56,18 @@ class CandidateSearch {
     CutCandidate& candidate = found_.candidates_[&node];
     candidate.has_rule = true;
     candidate.mapping = std::move(*mapping);
-    candidate.trained = IsTrained(node);
+    candidate.trained = RequiresGrad(node.type);
     Decide(node, candidate);
   }
 
   // An element of a tuple lies as the tuple's producer left it.
-  void VisitGetItem(const Node& node, const Node& tuple) {
-    const auto* index = node.args[1].get<std::int64_t>();
-    const std::size_t count = tuple.type.elements.size();
-    if (index == nullptr || static_cast<std::size_t>(*index) >= count || !node.type.is_tensor()) return;
-    std::size_t tensor = 0;
-    for (std::int64_t i = 0; i < *index; ++i) tensor += tuple.type.elements[i].is_tensor() ? 1 : 0;
+  void VisitGetItem(const Node& node) {
+    const Producer producer = ProducerOf(node);
     for (auto* layouts : {&latent_, &assumed_}) {
-      const auto found = layouts->find(&tuple);
-      if (found != layouts->end() && tensor < found->second.size()) (*layouts)[&node] = {found->second[tensor]};
+      const auto found = layouts->find(producer.node);
+      if (found != layouts->end() && producer.tensor < found->second.size()) {
+        (*layouts)[&node] = {found->second[producer.tensor]};
+      }
     }
   }
 
@@ -202,11 +200,6 @@ class CandidateSearch {
     }
   }
 
-  static bool IsTrained(const Node& node) {
-    return node.type.requires_grad || std::any_of(node.type.elements.begin(), node.type.elements.end(),
-                                                  [](const Type& type) { return type.requires_grad; });
-  }
-
   const Layout& Assumed(const Node& node) const {
     static const Layout kWhole = Layout::Replicated();
     const auto found = assumed_.find(&node);
@@ -230,23 +223,11 @@ const CutCandidate* CutCandidates::Of(const Node& node) const {
   return found == candidates_.end() ? nullptr : &found->second;
 }
 
-const Node& CutCandidates::Decider(const Node& node) {
-  if (!node.is_call("builtin.getitem") || node.args.empty() || node.args[0].node() == nullptr) return node;
-  return Decider(*node.args[0].node());
-}
-
-Layout CutCandidates::WhenCut(const Node& node) const {
-  const Node& decider = Decider(node);
-  const CutCandidate* candidate = Of(decider);
-  std::size_t tensor = 0;
-  if (&decider != &node) {
-    const auto* index = node.args.size() < 2 ? nullptr : node.args[1].get<std::int64_t>();
-    const std::size_t count = decider.type.elements.size();
-    if (index == nullptr || static_cast<std::size_t>(*index) >= count) return Layout::Replicated();
-    for (std::int64_t i = 0; i < *index; ++i) tensor += decider.type.elements[i].is_tensor() ? 1 : 0;
-  }
-  if (candidate == nullptr || tensor >= candidate->visible.size()) return Layout::Replicated();
-  const Layout& layout = candidate->visible[tensor];
+Layout CutCandidates::WhenCut(const Node& value) const {
+  const Producer producer = ProducerOf(value);
+  const CutCandidate* candidate = Of(*producer.node);
+  if (candidate == nullptr || producer.tensor >= candidate->visible.size()) return Layout::Replicated();
+  const Layout& layout = candidate->visible[producer.tensor];
   return layout.is_sharded() ? layout : Layout::Replicated();
 }
 

@@ -24,6 +24,7 @@ class RegionFinder {
     for (const auto& [number, members] : regions) {
       if (IsWorthIt(members)) Move(members);
     }
+    for (const auto& node : graph_.nodes()) FollowOperand(*node);
   }
 
  private:
@@ -48,7 +49,7 @@ class RegionFinder {
       if (!cut || candidate.mapping.factors[cut->factor].kind != FactorKind::kPassThrough) continue;
       made.cut = *cut;
       made.primary = static_cast<int>(i);
-      made.region = on_heads_.at(&CutCandidates::Decider(*operand.value)).region;
+      made.region = on_heads_.at(ProducerOf(*operand.value).node).region;
     }
     const std::set<int> conflict = ConflictingFactors(candidate);
     if (conflict.size() > 1) {
@@ -70,7 +71,7 @@ class RegionFinder {
   std::set<int> ConflictingFactors(const CutCandidate& candidate) const {
     std::set<int> factors;
     for (const OperandFactors& operand : candidate.mapping.operands) {
-      const auto producer = candidates_.find(&CutCandidates::Decider(*operand.value));
+      const auto producer = candidates_.find(ProducerOf(*operand.value).node);
       if (!operand.read || producer == candidates_.end() || !producer->second.counts_as_cut) continue;
       const std::optional<FactorSharding> cut =
           ProjectLayout(HomeLayout(*operand.value), operand.dims, candidate.mapping.factors);
@@ -168,26 +169,39 @@ class RegionFinder {
     }
   }
 
-  Layout Element(const Node& node, const std::vector<Layout>& results) const {
-    std::size_t tensor = 0;
-    if (node.is_call("builtin.getitem")) {
-      const Node& tuple = CutCandidates::Decider(node);
-      const auto* index = node.args.size() < 2 ? nullptr : node.args[1].get<std::int64_t>();
-      if (index == nullptr || static_cast<std::size_t>(*index) >= tuple.type.elements.size()) return {};
-      for (std::int64_t i = 0; i < *index; ++i) tensor += tuple.type.elements[i].is_tensor() ? 1 : 0;
-    }
-    return tensor < results.size() ? results[tensor] : Layout();
+  // A sum over positions whose operand is on heads now: the sum is that of a rank's heads.
+  void FollowOperand(const Node& node) {
+    const auto found = candidates_.find(&node);
+    if (found == candidates_.end() || !found->second.cut || found->second.exchanged) return;
+    CutCandidate& candidate = found->second;
+    const std::vector<Factor>& factors = candidate.mapping.factors;
+    if (factors[candidate.cut->factor].kind != FactorKind::kReduction) return;
+    const OperandFactors& operand = candidate.mapping.operands[candidate.primary];
+    const std::optional<FactorSharding> cut = ProjectLayout(HomeLayout(*operand.value), operand.dims, factors);
+    if (cut && *cut == *candidate.cut) return;
+    const bool allowed = cut && factors[cut->factor].kind != FactorKind::kWhole;
+    candidate.cut = allowed ? cut : std::nullopt;
+    candidate.strategy = StrategyFor(candidate.mapping, candidate.cut);
+    candidate.visible = candidate.strategy.results;
   }
 
-  Layout HomeLayout(const Node& node) const {
-    const auto found = candidates_.find(&CutCandidates::Decider(node));
-    const Layout layout = found == candidates_.end() ? Layout() : Element(node, found->second.visible);
+  static Layout LayoutOf(const Producer& producer, const std::vector<Layout>& results) {
+    return producer.tensor < results.size() ? results[producer.tensor] : Layout();
+  }
+
+  // Where a value lies as its candidate has it.
+  Layout HomeLayout(const Node& value) const {
+    const Producer producer = ProducerOf(value);
+    const auto found = candidates_.find(producer.node);
+    const Layout layout = found == candidates_.end() ? Layout() : LayoutOf(producer, found->second.visible);
     return layout.is_sharded() ? layout : Layout::Replicated();
   }
 
-  Layout LayoutOnHeads(const Node& node) const {
-    const auto found = on_heads_.find(&CutCandidates::Decider(node));
-    return found == on_heads_.end() ? Layout() : Element(node, found->second.results);
+  // Unset outside of regions.
+  Layout LayoutOnHeads(const Node& value) const {
+    const Producer producer = ProducerOf(value);
+    const auto found = on_heads_.find(producer.node);
+    return found == on_heads_.end() ? Layout() : LayoutOf(producer, found->second.results);
   }
 
   const Graph& graph_;

@@ -18,16 +18,6 @@ std::optional<Dim> DimOf(const Argument* argument) {
   return std::nullopt;
 }
 
-// The tensors of a tuple (or the one tensor), with their positions among the elements.
-std::vector<Type*> TensorsOf(Type& type) {
-  if (type.is_tensor()) return {&type};
-  std::vector<Type*> tensors;
-  for (Type& element : type.elements) {
-    if (element.is_tensor()) tensors.push_back(&element);
-  }
-  return tensors;
-}
-
 std::vector<const Node*> TensorOperands(const Node& node) {
   std::vector<const Node*> tensors;
   for (const Node* operand : node.operands()) {
@@ -268,7 +258,7 @@ class Derivation {
     std::vector<KnownLayout> results;
     if (problems.empty() && cut) {
       CheckOperands(node, *mapping, *cut, operands, problems);
-      results = Results(node, whole, *mapping, *cut, operands, problems);
+      results = Results(node, whole, *mapping, *cut, problems);
     }
     if (report) {
       for (const std::string& problem : problems) Conflict(node, problem);
@@ -328,8 +318,7 @@ class Derivation {
   }
 
   std::vector<KnownLayout> Results(const Node& node, const Node& whole, const FactorMapping& mapping,
-                                   const FactorSharding& cut, const std::vector<const Node*>& /*operands*/,
-                                   std::vector<std::string>& problems) const {
+                                   const FactorSharding& cut, std::vector<std::string>& problems) const {
     const Factor& factor = mapping.factors[cut.factor];
     Type local = node.type;
     Type global = whole.type;

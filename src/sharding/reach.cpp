@@ -3,14 +3,6 @@
 #include <algorithm>
 
 namespace autosp {
-namespace {
-
-bool IsTrained(const Type& type) {
-  return type.requires_grad || std::any_of(type.elements.begin(), type.elements.end(), IsTrained);
-}
-
-}  // namespace
-
 std::set<const Node*> ReachedByCut(const Graph& graph) {
   std::set<const Node*> tagged;
   std::set<const Node*> reached;
@@ -21,7 +13,7 @@ std::set<const Node*> ReachedByCut(const Graph& graph) {
     };
     if (node->seq_dim < 0 && !any_in(tagged)) continue;
     tagged.insert(node.get());
-    if (node->is_call() && (IsTrained(node->type) || any_in(reached))) reached.insert(node.get());
+    if (node->is_call() && (RequiresGrad(node->type) || any_in(reached))) reached.insert(node.get());
   }
   return reached;
 }

@@ -20,15 +20,6 @@ double Bytes(const Graph& graph, const Type& type) {
   return bytes;
 }
 
-std::vector<const Type*> ResultTypes(const Node& node) {
-  if (node.type.is_tensor()) return {&node.type};
-  std::vector<const Type*> types;
-  for (const Type& element : node.type.elements) {
-    if (element.is_tensor()) types.push_back(&element);
-  }
-  return types;
-}
-
 // The part of a whole value that other ranks hold or compute too.
 double Excess(const Graph& graph) { return 1 - 1 / static_cast<double>(graph.axis_size()); }
 
@@ -65,7 +56,7 @@ class CutNetwork {
     network_.AddEdge(kSource, call, candidate->has_rule ? Rounded(price) : MaxFlow::kInfinite);
     if (!candidate->has_rule) return;
     double own = 0;
-    const std::vector<const Type*> types = ResultTypes(node);
+    const std::vector<const Type*> types = TensorsOf(node.type);
     for (std::size_t r = 0; r < types.size(); ++r) {
       const Layout& computed = candidate->strategy.results[r];
       const Layout read = computed.is_partial() ? Layout::Replicated() : candidate->visible[r];
@@ -112,7 +103,7 @@ class CutNetwork {
 
   // The call that decides about a value; -1: it is whole.
   int Number(const Node& value) const {
-    const auto found = call_.find(&CutCandidates::Decider(value));
+    const auto found = call_.find(ProducerOf(value).node);
     return found != call_.end() && candidates_.WhenCut(value).is_sharded() ? found->second : -1;
   }
 
@@ -165,7 +156,7 @@ double ReshardPrice(const Graph& graph, const Type& type, const Layout& from, co
 
 double WholePrice(const Graph& graph, const Node& node, const CutCandidate& candidate) {
   double price = 0;
-  for (const Type* type : ResultTypes(node)) {
+  for (const Type* type : TensorsOf(node.type)) {
     price += Bytes(graph, *type) * (candidate.trained ? kKeptByte : kPassingByte);
   }
   // Two operands and a loop that the results lack: a product. Its loops multiplied are its multiply-adds.

@@ -1,5 +1,7 @@
 #include <autosp/sharding/strategy.h>
 
+#include <algorithm>
+
 namespace autosp {
 
 Strategy StrategyFor(const FactorMapping& mapping, std::optional<FactorSharding> cut) {
@@ -73,12 +75,6 @@ Strategy StrategyOf(const Node& node, const FactorMapping& mapping, bool repair_
       const std::optional<FactorSharding> cut = ProjectLayout(operands[i], mapping.operands[i].dims, mapping.factors);
       if (cut && mapping.factors[cut->factor].kind == FactorKind::kReduction) return StrategyFor(mapping, cut);
     }
-    // The operand was moved to another factor after this sum was decided (scores that are computed on heads): the sum
-    // is that of a rank's heads, cut as they are.
-    for (std::size_t i = 0; i < operands.size(); ++i) {
-      const std::optional<FactorSharding> cut = ProjectLayout(operands[i], mapping.operands[i].dims, mapping.factors);
-      if (cut && mapping.factors[cut->factor].kind == FactorKind::kPassThrough) return StrategyFor(mapping, cut);
-    }
   }
   return StrategyFor(mapping, std::nullopt);
 }
@@ -110,24 +106,30 @@ double ReshardBytes(const Graph& graph, const Type& type, const Layout& from, co
   return to.is_sharded() ? bytes * share : 2 * bytes * share;
 }
 
-std::vector<Layout> ResultLayouts(const Node& node) {
-  if (node.type.is_tensor()) return {node.type.layout};
-  std::vector<Layout> layouts;
-  for (const Type& element : node.type.elements) {
-    if (element.is_tensor()) layouts.push_back(element.layout);
+Producer ProducerOf(const Node& value) {
+  const Node* tuple = value.is_call("builtin.getitem") && value.args.size() == 2 ? value.args[0].node() : nullptr;
+  if (tuple == nullptr) return {&value, 0};
+  const std::vector<Type>& elements = tuple->type.elements;
+  const auto* index = value.args[1].get<std::int64_t>();
+  std::int64_t position = index == nullptr ? -1 : *index;
+  if (index != nullptr && position < 0) position += std::ssize(elements);
+  if (position < 0 || position >= std::ssize(elements) || !value.type.is_tensor()) {
+    return {tuple, elements.size()};
   }
+  const auto before = std::count_if(elements.begin(), elements.begin() + position,
+                                    [](const Type& element) { return element.is_tensor(); });
+  return {tuple, static_cast<std::size_t>(before)};
+}
+
+std::vector<Layout> ResultLayouts(const Node& node) {
+  std::vector<Layout> layouts;
+  for (const Type* type : TensorsOf(node.type)) layouts.push_back(type->layout);
   return layouts;
 }
 
 void SetResultLayouts(Node& node, const std::vector<Layout>& layouts) {
-  if (node.type.is_tensor()) {
-    node.type.layout = layouts.at(0);
-    return;
-  }
   std::size_t next = 0;
-  for (Type& element : node.type.elements) {
-    if (element.is_tensor()) element.layout = layouts.at(next++);
-  }
+  for (Type* type : TensorsOf(node.type)) type->layout = layouts.at(next++);
 }
 
 }  // namespace autosp

@@ -69,4 +69,10 @@ struct Type {
   bool operator==(const Type& other) const;
 };
 
+// The tensors of a value: the value itself, or the elements of a tuple that are tensors, in order.
+std::vector<Type*> TensorsOf(Type& type);
+std::vector<const Type*> TensorsOf(const Type& type);
+// Whether the value, or an element of it, requires a gradient.
+bool RequiresGrad(const Type& type);
+
 }  // namespace autosp

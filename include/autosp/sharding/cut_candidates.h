@@ -43,11 +43,9 @@ class CutCandidates {
   static CutCandidates Find(const Graph& graph, const RuleTable& rules, const CandidateOptions& options);
 
   const CutCandidate* Of(const Node& node) const;  // null: an input, a tuple's element, or no row
-  // The layout of a value if its producer is cut: of `node` itself, or of the element of a tuple that it picks.
+  // The layout of a value if its producer is cut: a call itself, or the tuple that the value is an element of.
   // Replicated for inputs, for sums over the cut factor (once reduced), and where nothing can be cut.
-  Layout WhenCut(const Node& node) const;
-  // The call that decides about a value: itself, or the producer of the tuple that it is an element of.
-  static const Node& Decider(const Node& node);
+  Layout WhenCut(const Node& value) const;
 
   const Status& status() const { return status_; }  // Calls that cannot be mapped or repaired, each listed.
 

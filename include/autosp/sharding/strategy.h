@@ -36,6 +36,14 @@ std::vector<Dim> LocalShape(const Graph& graph, const Type& type);
 //   partial -> sharded n(P-1)/P   replicated -> anything 0            (n: bytes of the whole value)
 double ReshardBytes(const Graph& graph, const Type& type, const Layout& from, const Layout& to);
 
+// Who makes a value: the node itself, or the tuple that a builtin.getitem takes it from, and which tensor of that it
+// is.
+struct Producer {
+  const Node* node = nullptr;
+  std::size_t tensor = 0;  // Past the last one when the element is no tensor.
+};
+Producer ProducerOf(const Node& value);
+
 // The layouts of the tensor results of a node (one, or the elements of its tuple).
 std::vector<Layout> ResultLayouts(const Node& node);
 void SetResultLayouts(Node& node, const std::vector<Layout>& layouts);
