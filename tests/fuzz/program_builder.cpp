@@ -91,6 +91,15 @@ Node* ProgramBuilder::Element(const std::string& op, std::vector<Argument> args,
   return Call("builtin.getitem", {tuple, index}, type.shape, type.dtype);
 }
 
+std::size_t DrawDim(ProgramBuilder& builder, std::size_t rank) {
+  return static_cast<std::size_t>(builder.Below(static_cast<std::int64_t>(rank)));
+}
+
+Shape Replaced(Shape shape, std::size_t dim, const Dim& size) {
+  shape[dim] = size;
+  return shape;
+}
+
 std::optional<Shape> Broadcast(const Shape& a, const Shape& b) {
   const std::size_t rank = std::max(a.size(), b.size());
   Shape result(rank, Dim(1));

@@ -69,6 +69,10 @@ class ProgramBuilder {
   std::vector<Node*> values_;
 };
 
+inline const Shape& ShapeOf(const Node* x) { return x->type.shape; }
+inline std::size_t RankOf(const Node* x) { return x->type.shape.size(); }
+std::size_t DrawDim(ProgramBuilder& builder, std::size_t rank);
+Shape Replaced(Shape shape, std::size_t dim, const Dim& size);
 // a and b broadcast against each other; nothing when they do not fit.
 std::optional<Shape> Broadcast(const Shape& a, const Shape& b);
 

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "mutation.h"
+#include "program_conditioning.h"
 
 namespace autosp::test {
 namespace {
@@ -85,6 +86,32 @@ graph @g(%ids: i64[2, s0] tag=1, %w: f64[7, 2] grad, %norm: f64[2] grad) {
   program.runs = {{{"s0", 2}}};
   const Verdict verdict = CheckProgram(program);
   EXPECT_EQ(verdict.outcome, Outcome::kEqual) << verdict.text;
+}
+
+// sin(10^8 y) turns one unit in the last place of a weight into about 10^-8 of its gradient. As much is excused of that
+// gradient alone: not more, not of the program without the factor, not of an output.
+TEST(ProgramFuzz, RoundingExplainsWhatTheProgramEnlarges) {
+  const auto explains = [](const std::string& factor, const std::string& what, double error) {
+    auto graph = Parse(
+        "hints {s0=4}\ngraph @g(%ids: i64[2, s0] tag=1, %w: f64[7, 2] grad) {\n"
+        "  %x = aten.embedding(%w, %ids) : f64[2, s0, 2] grad\n"
+        "  %y = aten.mul.Tensor(%x, " +
+        factor +
+        ") : f64[2, s0, 2] grad\n"
+        "  %z = aten.sin(%y) : f64[2, s0, 2] grad\n"
+        "  %l = aten.sum(%z) : f64[] grad\n"
+        "  return %l\n}\n");
+    const Program program{std::move(*graph), 2, {}, {}, false, 0};
+    CompareOptions options;
+    options.spmd.only_marked_leaves = true;
+    options.smallest_gradient = 1e-3;
+    const Comparison comparison{1e-10, {{what, error, ""}}, ""};
+    return RoundingExplains(program, *MakeProgramInputs(program.graph, {{"s0", 4}}, 1), comparison, options);
+  };
+  EXPECT_TRUE(explains("100000000.0", "gradient of output 0 for %w", 1e-9));
+  EXPECT_FALSE(explains("100000000.0", "gradient of output 0 for %w", 1e-5));
+  EXPECT_FALSE(explains("1.0", "gradient of output 0 for %w", 1e-9));
+  EXPECT_FALSE(explains("100000000.0", "output 0 on rank 0", 1e-9));
 }
 
 TEST(ProgramFuzz, SeedsAreStable) {

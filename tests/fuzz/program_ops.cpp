@@ -11,18 +11,9 @@ namespace {
 
 using Builder = ProgramBuilder;
 
-const Shape& ShapeOf(const Node* x) { return x->type.shape; }
-std::size_t RankOf(const Node* x) { return x->type.shape.size(); }
-std::size_t DrawDim(Builder& b, std::size_t rank) {
-  return static_cast<std::size_t>(b.Below(static_cast<std::int64_t>(rank)));
-}
 // As users write it: from the front or from the back.
 std::int64_t Written(Builder& b, std::size_t dim, std::size_t rank) {
   return b.OneIn(2) ? static_cast<std::int64_t>(dim) : static_cast<std::int64_t>(dim) - static_cast<std::int64_t>(rank);
-}
-Shape Replaced(Shape shape, std::size_t dim, const Dim& size) {
-  shape[dim] = size;
-  return shape;
 }
 
 // A weight that broadcasts against a value of this shape.

@@ -9,15 +9,6 @@ namespace {
 
 using Builder = ProgramBuilder;
 
-const Shape& ShapeOf(const Node* x) { return x->type.shape; }
-std::size_t RankOf(const Node* x) { return x->type.shape.size(); }
-std::size_t DrawDim(Builder& b, std::size_t rank) {
-  return static_cast<std::size_t>(b.Below(static_cast<std::int64_t>(rank)));
-}
-Shape Replaced(Shape shape, std::size_t dim, const Dim& size) {
-  shape[dim] = size;
-  return shape;
-}
 Node* SameShape(Builder& b, const Node* x) {
   Node* y = b.PickIf([&](const Node& other) { return &other != x && other.type.shape == x->type.shape; });
   if (y != nullptr) return y;
