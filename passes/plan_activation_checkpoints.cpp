@@ -2,6 +2,7 @@
 
 #include <autosp/analysis/longest_sequence.h>
 #include <autosp/ir/printer.h>
+#include <autosp/pass/byte_amount.h>
 #include <autosp/pass/problem.h>
 
 #include <fmt/format.h>
@@ -17,25 +18,22 @@ constexpr double kMebibyte = 1 << 20;
 
 // "1.5 GiB", "300000" -> bytes; "0.25" -> a fraction.
 Status ReadBudget(std::string_view text, PlannerOptions& options) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  while (unit.starts_with(' ')) unit.remove_prefix(1);
-  const bool fraction = unit.empty() && text.find_first_of(".eE") != std::string_view::npos;
-  const double factor = unit.empty() || unit == "B" ? 1
-                        : unit == "KiB"             ? 1024
-                        : unit == "MiB"             ? kMebibyte
-                        : unit == "GiB"             ? 1024 * kMebibyte
-                                                    : 0;
-  const bool in_range = fraction ? number >= 0 && number <= 1 : number > 0 && std::isfinite(number);
-  if (error != std::errc() || factor == 0 || !in_range) {
-    return MakeProblem(
-        DiagnosticCode::kBadOption,
-        fmt::format("memory_budget is \"{}\", it must be bytes (\"3.5 GiB\") or a fraction (\"0.5\")", text),
-        "write bytes as a whole number or with a unit, a fraction with a point");
+  double fraction = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fraction);
+  const bool is_number = error == std::errc() && end == text.data() + text.size();
+  if (is_number && text.find_first_of(".eE") != std::string_view::npos) {
+    if (fraction >= 0 && fraction <= 1) {
+      options.budget_fraction = fraction;
+      return Status::Ok();
+    }
+  } else if (const std::optional<double> bytes = ParseBytes(text)) {
+    options.budget = *bytes;
+    return Status::Ok();
   }
-  (fraction ? options.budget_fraction : options.budget) = number * factor;
-  return Status::Ok();
+  return MakeProblem(
+      DiagnosticCode::kBadOption,
+      fmt::format("memory_budget is \"{}\", it must be bytes (\"3.5 GiB\") or a fraction (\"0.5\")", text),
+      "write bytes as a whole number or with a unit, a fraction with a point");
 }
 
 Expected<DeviceModel> ReadDeviceOption(const Graph& graph, const std::string& text) {

@@ -1,11 +1,14 @@
 #include "propagate_shardings.h"
 
 #include <autosp/ir/printer.h>
+#include <autosp/pass/byte_amount.h>
+#include <autosp/pass/problem.h>
 #include <autosp/sharding/sharding_cut.h>
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 namespace autosp {
@@ -15,9 +18,10 @@ using Layouts = std::vector<Layout>;
 
 class Propagation {
  public:
-  Propagation(Graph& graph, PassContext& context)
+  Propagation(Graph& graph, PassContext& context, double gather_limit)
       : graph_(graph),
         context_(context),
+        gather_limit_(gather_limit),
         candidates_(
             CutCandidates::Find(graph, *context.rules, CandidateOptions{context.options.attention == "ulysses"})),
         cut_(ChooseCutCalls(graph, candidates_, context.options.outputs == "gathered")) {}
@@ -117,12 +121,15 @@ class Propagation {
     for (std::size_t i = 0; i < strategy.operands.size(); ++i) {
       const Node& operand = *mapping.operands[i].value;
       if (!operand.type.layout.is_sharded() || !strategy.operands[i].is_replicated()) continue;
-      const double mebibytes =
-          ReshardBytes(graph_, operand.type, operand.type.layout, Layout::Replicated()) / (1 << 20);
+      const double bytes = ReshardBytes(graph_, operand.type, operand.type.layout, Layout::Replicated());
       const std::string text =
           fmt::format("{} needs the whole of {}: gathering it sends {:.3f} MiB per rank and forward pass", node.op,
-                      Describe(operand), mebibytes);
-      if (context_.options.on_gather == "error") {
+                      Describe(operand), bytes / (1 << 20));
+      if (bytes > gather_limit_) {
+        Refuse(DiagnosticCode::kGatherRefused, node,
+               fmt::format("{}, gather_limit is {}", text, context_.options.gather_limit),
+               "raise gather_limit, or avoid mixing positions of the sequence");
+      } else if (context_.options.on_gather == "error") {
         Refuse(DiagnosticCode::kGatherRefused, node, text);
       } else {
         Remark(node, text, context_.options.on_gather == "warn");
@@ -190,10 +197,20 @@ class Propagation {
 
   Graph& graph_;
   PassContext& context_;
+  const double gather_limit_;  // bytes
   const CutCandidates candidates_;
   const std::set<const Node*> cut_;  // Looked up only.
   Status status_;
 };
+
+// Bytes; without a limit infinitely many.
+Expected<double> GatherLimit(const std::string& text) {
+  if (text.empty()) return std::numeric_limits<double>::infinity();
+  if (const std::optional<double> bytes = ParseBytes(text)) return *bytes;
+  return MakeProblem(DiagnosticCode::kBadOption,
+                     fmt::format("gather_limit is \"{}\", it must be bytes (\"512 MiB\")", text),
+                     "write bytes as a whole number or with a unit");
+}
 
 class PropagateShardingsPass : public Pass {
  public:
@@ -202,7 +219,8 @@ class PropagateShardingsPass : public Pass {
   Form form_out() const override { return Form::kSharded; }
   const char* summary() const override { return "one layout per value, by rules, as late as possible"; }
   Expected<bool> Run(Graph& graph, PassContext& context) const override {
-    AUTOSP_RETURN_IF_ERROR(Propagation(graph, context).Run());
+    AUTOSP_ASSIGN_OR_RETURN(const double gather_limit, GatherLimit(context.options.gather_limit));
+    AUTOSP_RETURN_IF_ERROR(Propagation(graph, context, gather_limit).Run());
     graph.set_form(Form::kSharded);
     return true;
   }

@@ -58,6 +58,11 @@ class Options:
     on_gather: str = _choice(
         "allow", "warn", "error", text="what to do when an operation needs the whole sequence on every rank"
     )
+    gather_limit: int | str | None = _row(
+        None, "an integer of bytes, or text with a unit", lambda v: v is None or isinstance(v, str) or (_is_int(v) and v > 0),
+        "bytes above which a gather along the sequence is refused whatever on_gather says, with KiB, MiB or GiB if wanted; "
+        "counted per operation, rank and forward pass",
+    )  # fmt: skip
     outputs: str = _choice("sharded", "gathered", "loss_only", text="how tensors that the model returns are laid out")
     attention: str = _choice("ulysses", "gather", text="how attention over a sharded sequence is repaired")
     collectives: str = _choice(

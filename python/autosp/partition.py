@@ -93,6 +93,7 @@ def _pass_options(options: Options, size: int) -> dict[str, Any]:
     given = {
         "sequence_parallel_size": size,
         "on_gather": options.on_gather,
+        "gather_limit": "" if options.gather_limit is None else str(options.gather_limit),
         "outputs": options.outputs,
         "attention": options.attention,
         "collectives": _collectives(options),

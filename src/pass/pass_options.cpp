@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <sstream>
 #include <type_traits>
 
 namespace autosp {
@@ -14,6 +13,9 @@ namespace {
 
 std::string ToText(std::int64_t value) { return std::to_string(value); }
 std::string ToText(const std::string& value) { return value; }
+
+// A value with a blank in it is one word in quotes.
+std::string Quoted(std::string value) { return value.find(' ') == std::string::npos ? value : '"' + value + '"'; }
 
 Diagnostic BadValue(std::string_view key, std::string_view value, std::string_view allowed) {
   std::string one_of(allowed);
@@ -40,6 +42,20 @@ Status Assign(std::string& field, std::string_view key, std::string_view value, 
   }
   field = value;
   return Status::Ok();
+}
+
+// The words of a text; quotes keep blanks and are left out.
+std::vector<std::string> Words(std::string_view text) {
+  std::vector<std::string> words;
+  bool in_word = false, in_quotes = false;
+  for (const char c : text) {
+    if (c == '"') in_quotes = !in_quotes;
+    const bool blank = c == ' ' && !in_quotes;
+    if (!blank && !in_word) words.emplace_back();
+    if (!blank && c != '"') words.back() += c;
+    in_word = !blank;
+  }
+  return words;
 }
 
 }  // namespace
@@ -71,7 +87,7 @@ Status SetOption(PassOptions& options, std::string_view key, std::string_view va
 std::string OptionsText(const PassOptions& options) {
   std::string text;
 #define AUTOSP_PASS_OPTION(type, name, default_value, allowed, effect) \
-  text += (text.empty() ? "" : " ") + std::string(#name) + "=" + ToText(options.name);
+  text += (text.empty() ? "" : " ") + std::string(#name) + "=" + Quoted(ToText(options.name));
 #include <autosp/pass/pass_options.def>
 #undef AUTOSP_PASS_OPTION
   return text;
@@ -79,8 +95,7 @@ std::string OptionsText(const PassOptions& options) {
 
 Status SetOptionsFromText(PassOptions& options, std::string_view text) {
   Status status;
-  std::istringstream words{std::string(text)};
-  for (std::string word; words >> word;) {
+  for (const std::string& word : Words(text)) {
     const std::size_t equals = word.find('=');
     if (equals == std::string::npos) {
       status.Add(

@@ -37,6 +37,7 @@ def test_an_unknown_name_lists_the_known_ones():
         ("sequence_parallel_size", "2", "an integer >= 1"),
         ("inner_backend", "nvfuser", '"inductor" | "aot_eager" | "eager"'),
         ("on_gather", None, '"allow" | "warn" | "error"'),
+        ("gather_limit", 0, "an integer of bytes, or text with a unit"),
         ("outputs", "whole", '"sharded" | "gathered" | "loss_only"'),
         ("verify", 1, "True | False"),
         ("deadline_s", 0, "a number of seconds > 0"),

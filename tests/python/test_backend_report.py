@@ -75,6 +75,19 @@ def test_gathers_are_warnings_when_asked_for(on_gather, warned):
     assert len(warnings) == warned and all("gathering it sends" in remark["text"] for remark in warnings)
 
 
+@pytest.mark.parametrize(("limit", "refused"), [("2047 B", True), ("2 KiB", False), ("all of it", True)])
+def test_a_gather_above_the_limit_is_refused(limit, refused):
+    from autosp import _core
+
+    options = {"sequence_parallel_size": 2, "gather_limit": limit}
+    if not refused:
+        _core.run_passes(_core.Graph.parse(MIXER), "autosp", options)
+        return
+    with pytest.raises(autosp.AutoSPError, match=f"gather_limit is .{{0,2}}{limit}") as failure:
+        _core.run_passes(_core.Graph.parse(MIXER), "autosp", options)
+    assert failure.value.code == ("ASP0306" if limit == "all of it" else "ASP0204")
+
+
 def test_a_checkpoint_plan_is_explained():
     torch._dynamo.reset()
     report = autosp.explain(tiny_llama(2), token_batch(2, 32), sequence_parallel_size=2, checkpoint="full")

@@ -30,7 +30,7 @@ const std::vector<PassOptionInfo>& AllPassOptions();  // in the order of pass_op
 
 // Sets one field from text; an unknown key or a value that is not allowed is kBadOption.
 Status SetOption(PassOptions& options, std::string_view key, std::string_view value);
-// "sequence_parallel_size=4 on_gather=allow ...": every field, in the order of the table.
+// "sequence_parallel_size=4 memory_budget=\"3.5 GiB\" ...": every field, in the order of the table.
 std::string OptionsText(const PassOptions& options);
 // Reads that form; keys that are missing keep their value. All bad words are reported.
 Status SetOptionsFromText(PassOptions& options, std::string_view text);

@@ -13,6 +13,8 @@ TEST(PassOptions, TextFormReturns) {
   PassOptions options;
   options.sequence_parallel_size = 4;
   options.on_gather = "error";
+  options.memory_budget = "3.5 GiB";
+  options.device = "name=mine flops_low=1e12";
   PassOptions read;
   ASSERT_TRUE(SetOptionsFromText(read, OptionsText(options)).ok());
   EXPECT_EQ(read, options);
