@@ -15,7 +15,9 @@ std::string ToText(std::int64_t value) { return std::to_string(value); }
 std::string ToText(const std::string& value) { return value; }
 
 // A value with a blank in it is one word in quotes.
-std::string Quoted(std::string value) { return value.find(' ') == std::string::npos ? value : '"' + value + '"'; }
+std::string Quoted(const std::string& value) {
+  return value.find(' ') == std::string::npos ? value : '"' + value + '"';
+}
 
 Diagnostic BadValue(std::string_view key, std::string_view value, std::string_view allowed) {
   std::string one_of(allowed);
