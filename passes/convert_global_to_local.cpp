@@ -33,6 +33,7 @@ class Localizer {
     const OpRule* rule = rules_.Find(node.op);
     if (rule == nullptr) return Status::Ok();
     if (rule->function == "slice") return OpenSlice(node);
+    if (rule->function == "shift" || rule->function == "halo_convolution") return ReadNeighbours(node);
     if (rule->function == "size") return GlobalSize(node);
     if (rule->function == "unflatten") return LocalSizes(node, *rule, "sizes", UnflattenDim(node, *rule));
     if (!rule->sizes.empty()) return LocalSizes(node, *rule, rule->sizes, 0);
@@ -62,6 +63,15 @@ class Localizer {
     if (size.get<std::int64_t>() != nullptr && *size.get<std::int64_t>() == -1) return Status::Ok();
     const int dim = node.type.layout.dim;
     AUTOSP_ASSIGN_OR_RETURN(size, symbols_.Materialize(LocalSize(graph_, node.type.layout, dim, node.type.shape[dim])));
+    return Status::Ok();
+  }
+
+  // Case 6. `cut` is the last argument; a convolution runs along the last dim, a shift along the one it names.
+  static Status ReadNeighbours(Node& node) {
+    const auto* shifted = node.args[1].get<std::int64_t>();
+    const int dim =
+        node.op == "autosp_fx.shift" && shifted != nullptr ? static_cast<int>(*shifted) : node.type.rank() - 1;
+    node.args.back() = node.type.layout.is_sharded() && node.type.layout.dim == dim;
     return Status::Ok();
   }
 

@@ -2,6 +2,7 @@
 
 #include <autosp/ir/printer.h>
 #include <autosp/ir/sym_builder.h>
+#include <autosp/sharding/halo_lowering.h>
 
 #include <algorithm>
 #include <limits>
@@ -449,6 +450,7 @@ class LowerCollectivesPass : public Pass {
   const char* summary() const override { return "collectives become ATen views and functional collectives"; }
   Expected<bool> Run(Graph& graph, PassContext& context) const override {
     DrawSeeds(graph);
+    AUTOSP_RETURN_IF_ERROR(LowerHalos(graph));
     const std::string& wanted = context.options.collectives;
     if (wanted == "fused" || (wanted == "auto" && AllOnCpu(graph))) {
       CallRuntimeOps(graph);

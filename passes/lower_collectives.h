@@ -25,8 +25,9 @@ namespace autosp {
 //   reduce_scatter  P to the front, reduce_scatter_tensor.
 //   all_reduce      all_reduce.
 //   mask_padding    where(rank*L + arange(L) < n, x, value).
-// In both, autosp_fx.draw_seed becomes the aten.randint that it is on each rank.
-// The rank is a value read at run time (autosp_fx.mesh_coordinate), so the program is the same on every rank.
+// In both, calls that read neighbours (exchange-halos) become a gather of edges and ATen ops first (halo_lowering.h),
+// and autosp_fx.draw_seed becomes the aten.randint that it is on each rank. The rank is a value read at run time
+// (autosp_fx.mesh_coordinate), so the program is the same on every rank.
 std::unique_ptr<Pass> MakeLowerCollectivesPass();
 
 }  // namespace autosp

@@ -15,7 +15,8 @@ namespace autosp {
 //     and work, exchanges and gathers cost traffic, slices nearly nothing. So label shifts, masks and positions stay
 //     whole where that is cheap, with no halo and no index arithmetic per rank, hidden states are cut from the
 //     embedding on, and an op that mixes positions is gathered where the fewest bytes flow.
-//  3. What is gathered is reported, or refused: on_gather allow | warn | error, gather_limit. A graph of which nothing is cut warns.
+//  3. What is gathered is reported, or refused: on_gather allow | warn | error, gather_limit. A graph of which nothing
+//  is cut warns.
 //
 //   %ids: i64[2, s0] tag=1, %w: f32[256, 64] grad
 //   %x = aten.embedding(%w, %ids)     cut, x f32[2, s0@sp, 64], ids are cut where they are read

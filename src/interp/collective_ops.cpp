@@ -3,6 +3,8 @@
 #include "execution_error.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/conv1d.h>
 #include <ATen/ops/scalar_tensor.h>
 
 #include <algorithm>
@@ -110,6 +112,7 @@ class CollectiveCall {
 
   std::vector<c10::IValue> RunAbstract(std::string_view name);
   std::vector<c10::IValue> RunLowered(std::string_view name);
+  std::vector<c10::IValue> ReadNeighbours() const;
   std::vector<c10::IValue> AllToAllSingle() const;
   std::vector<std::int64_t> ReadSplits(std::size_t position, const std::string& name, int rank) const;
   void CheckGroupSize(std::size_t position) const;
@@ -219,7 +222,33 @@ std::vector<c10::IValue> CollectiveCall::RunLowered(std::string_view name) {
   return OnEachRank([&](int rank) { return reduced.narrow(0, rank * rows, rows).clone(); });
 }
 
+// autosp_fx.shift and autosp_fx.halo_conv1d: on blocks, each rank gets its block of what the whole would give.
+std::vector<c10::IValue> CollectiveCall::ReadNeighbours() const {
+  const bool shift = node_.op == "autosp_fx.shift";
+  const std::vector<at::Tensor> operands = Operands();
+  const std::int64_t dim = shift ? AgreedInt(Need(1, "dim"), "dim") : operands[0].dim() - 1;
+  const std::int64_t left = AgreedInt(Need(shift ? 2 : 3, "left"), "left");
+  const std::int64_t right = shift ? -left : AgreedInt(Need(4, "right"), "right");
+  const c10::IValue cut = evaluate_(Need(shift ? 4 : 8, "cut"), 0);
+  if (!cut.isBool()) throw ExecutionError("\"cut\" should be true or false, not " + DescribeValue(cut));
+  const Factor factor{dim, 1, AgreedInt(Need(shift ? 3 : 7, "length"), "length"), 1};
+  return OnEachRank([&](int rank) {
+    const at::Tensor whole = cut.toBool() ? Gather(operands, factor) : operands[static_cast<std::size_t>(rank)];
+    std::vector<std::int64_t> around(2 * static_cast<std::size_t>(whole.dim() - 1 - dim), 0);
+    around.insert(around.end(), {left, right});
+    at::Tensor result = at::constant_pad_nd(whole, around, 0);
+    if (!shift) {
+      const c10::IValue bias = evaluate_(Need(2, "bias"), rank);
+      result = at::conv1d(result, evaluate_(Need(1, "weight"), rank).toTensor(),
+                          bias.isNone() ? std::optional<at::Tensor>() : bias.toTensor(), 1, at::IntArrayRef{0},
+                          AgreedInt(Need(5, "dilation"), "dilation"), AgreedInt(Need(6, "groups"), "groups"));
+    }
+    return cut.toBool() ? ShardSlice(result, factor, rank, ranks_) : result;
+  });
+}
+
 std::vector<c10::IValue> CollectiveCall::Run() {
+  if (node_.op == "autosp_fx.shift" || node_.op == "autosp_fx.halo_conv1d") return ReadNeighbours();
   if (node_.op == "autosp_fx.mesh_coordinate") {
     CheckGroup(Find(0, "group"));
     return OnEachRank([](int rank) { return at::scalar_tensor(rank, at::TensorOptions().dtype(c10::kLong)); });
@@ -246,7 +275,7 @@ bool IsCollective(std::string_view op) {
     return is_one_of(
         {"all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor", "all_reduce", "wait_tensor"});
   }
-  return op == "autosp_fx.mesh_coordinate";
+  return op == "autosp_fx.mesh_coordinate" || op == "autosp_fx.shift" || op == "autosp_fx.halo_conv1d";
 }
 
 std::vector<c10::IValue> RunCollective(const Node& node, int ranks, const RankEvaluator& evaluate) {

@@ -35,7 +35,7 @@ at::Tensor MaskPadding(const at::Tensor& shard, const Factor& factor, const c10:
 // The reduction ("sum", "avg", "max", "min") over the ranks, once.
 at::Tensor Reduce(const std::vector<at::Tensor>& terms, std::string_view reduce);
 
-// A node that needs the rank or the other ranks: autosp.* and its lowered forms.
+// A node that needs the rank or the other ranks: autosp.* and its lowered forms, and what reads neighbours.
 bool IsCollective(std::string_view op);
 
 // The result on every rank. `evaluate` gives an argument's value on one rank.

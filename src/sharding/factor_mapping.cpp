@@ -28,6 +28,7 @@ std::optional<FactorSharding> ProjectLayout(const Layout& layout, const DimFacto
     const std::optional<Dim> minor = ExactDiv(layout.minor, after);
     if (!major || !minor) continue;
     if (*major * layout.length * *minor == factors[list[i]].size) {
+      if (factors[list[i]].ordered && !(major->is_one() && minor->is_one())) return std::nullopt;
       return FactorSharding{list[i], *major, layout.length, *minor};
     }
   }

@@ -159,6 +159,7 @@ class Correspondence {
       }
       return true;
     }
+    if (parameter == "cut") return here.get<bool>() != nullptr && *here.get<bool>() == IsCutAlong(node);
     const std::optional<Dim> size = DimOf(here);
     const std::optional<Dim> other = DimOf(there);
     if (size || other) return size && other && (*size == *other || IsOpenEnd(node, parameter, here, *other));
@@ -170,6 +171,13 @@ class Correspondence {
              IsSame(node, parameter, (*slice)->step, (*slice_there)->step);
     }
     return here == there;
+  }
+
+  // Whether a call that reads neighbours along one dim runs on blocks of that dim.
+  bool IsCutAlong(const Node& node) const {
+    const Layout& layout = facts_.Of(node).layout;
+    const std::optional<std::int64_t> dim = CallArguments(node, *rules_.Find(node.op)).Int("dim");
+    return layout.is_sharded() && layout.dim == dim.value_or(node.type.rank() - 1);
   }
 
   // Entry i of a list of sizes is that of a result dim; the local one where that dim is cut, nothing elsewhere.

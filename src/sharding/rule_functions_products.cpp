@@ -78,6 +78,17 @@ void MapConvolution(MappingBuilder& builder) {
   }
 }
 
+// As a convolution of a padded input, whose last dim keeps its size: it may be cut, each rank then reads the edges of
+// its neighbours' blocks.
+void MapHaloConvolution(MappingBuilder& builder) {
+  MapConvolution(builder);
+  OperandFactors* input = builder.Operand("input");
+  if (input == nullptr || input->dims.empty() || !input->dims.back().empty()) return;
+  const int positions = builder.AddFactor(builder.ShapeOf(*input).back());
+  builder.mapping.factors[positions].ordered = true;
+  input->dims.back() = builder.mapping.results[0].back() = {positions};
+}
+
 // "bsd,hd->bsh" or "bij,bjk": a letter is a factor, summed over when the result lacks it. What "..." stands for is
 // needed whole, and so is a letter that one operand has twice (a diagonal).
 void MapEquation(MappingBuilder& builder) {

@@ -211,6 +211,17 @@ void MapReshapeAs(MappingBuilder& builder) {
   if (OperandFactors* other = builder.Operand("other")) other->dims = builder.mapping.results[0];
 }
 
+// Every dim passes; the one that is shifted in one run of blocks, each rank then reads the edge of a neighbour's block.
+void MapShift(MappingBuilder& builder) {
+  OperandFactors* input = builder.Operand("input");
+  if (input == nullptr) return;
+  const std::vector<Dim>& shape = builder.ShapeOf(*input);
+  const int dim = MappingBuilder::Normalize(builder.arguments.Int("dim").value_or(0), static_cast<int>(shape.size()));
+  if (dim < 0) return;
+  input->dims = builder.mapping.results[0] = FreshFactors(builder, shape);
+  for (const int factor : input->dims[dim]) builder.mapping.factors[factor].ordered = true;
+}
+
 // A slice that takes everything passes its dim; any other cut needs it whole.
 void MapSlice(MappingBuilder& builder) {
   OperandFactors* self = builder.Operand("self");

@@ -118,14 +118,16 @@ Node* Windows(Builder& b, Node* x) {
   if (rank == 0) return nullptr;
   if (rank == 3 && b.OneIn(2)) {  // Channels are dim 1.
     if (!b.Known("aten.conv1d") || !ShapeOf(x)[1].is_constant()) return nullptr;
-    const bool causal = b.OneIn(2);
-    const Dim length = causal ? ShapeOf(x)[2] + 2 : ShapeOf(x)[2];
+    const bool causal = b.OneIn(2), each = b.OneIn(3);
+    const Dim channels = ShapeOf(x)[1], results = each ? channels : Dim(4);
+    const std::int64_t step = 1 + b.Below(2);
     Node* y =
         b.Call("aten.conv1d",
-               {x, b.Weight({4, ShapeOf(x)[1], 3}), Argument(), Argument::List{1}, Argument::List{causal ? 2 : 1}},
-               {ShapeOf(x)[0], 4, length});
+               {x, b.Weight({results, each ? Dim(1) : channels, 3}), Argument(), Argument::List{1},
+                Argument::List{causal ? 2 * step : step}, Argument::List{step}, each ? b.Size(channels) : Argument(1)},
+               {ShapeOf(x)[0], results, causal ? ShapeOf(x)[2] + 2 * step : ShapeOf(x)[2]});
     if (y == nullptr || !causal) return y;
-    return b.Call("aten.slice.Tensor", {y, 2, 0, -2}, {ShapeOf(x)[0], 4, ShapeOf(x)[2]});
+    return b.Call("aten.slice.Tensor", {y, 2, 0, -2 * step}, {ShapeOf(x)[0], results, ShapeOf(x)[2]});
   }
   if (!b.Known("aten.unfold")) return nullptr;
   const std::size_t at = DrawDim(b, rank);
@@ -133,6 +135,33 @@ Node* Windows(Builder& b, Node* x) {
   Shape shape = Replaced(ShapeOf(x), at, ShapeOf(x)[at] - 1);
   shape.emplace_back(2);
   return b.Call("aten.unfold", {x, static_cast<std::int64_t>(at), 2, 1}, shape);
+}
+
+// The neighbour's element, zeros at the end: by a pad, by a pad of a slice, by a join.
+Node* Shifted(Builder& b, Node* x) {
+  if (RankOf(x) == 0) return nullptr;
+  const std::size_t at = DrawDim(b, RankOf(x));
+  const auto dim = static_cast<std::int64_t>(at);
+  const Dim& size = ShapeOf(x)[at];
+  const std::int64_t by = 1 + b.Below(2);
+  if (b.Least(size) <= by) return nullptr;
+  const bool later = b.OneIn(2);
+  const auto pads = [&](std::int64_t left, std::int64_t right) {
+    Argument::List amounts(2 * (RankOf(x) - 1 - at), Argument(0));
+    amounts.emplace_back(left);
+    amounts.emplace_back(right);
+    return amounts;
+  };
+  const std::int64_t way = b.Below(3);
+  if (way == 0) return b.Call("aten.constant_pad_nd", {x, later ? pads(by, -by) : pads(-by, by), 0.0}, ShapeOf(x));
+  const Argument start = later ? Argument(0) : Argument(by);
+  const Argument end = later ? b.Size(size - by) : b.Size(size);
+  Node* kept = b.Call("aten.slice.Tensor", {x, dim, start, end}, Replaced(ShapeOf(x), at, size - by));
+  if (way == 1) return b.Call("aten.constant_pad_nd", {kept, later ? pads(by, 0) : pads(0, by), 0.0}, ShapeOf(x));
+  const Shape edge = Replaced(ShapeOf(x), at, by);
+  Node* part = b.Call("aten.slice.Tensor", {x, dim, 0, by}, edge);
+  Node* zeros = b.Call("aten.zeros_like", {part}, edge);
+  return b.Call("aten.cat", {later ? Argument::List{zeros, kept} : Argument::List{kept, zeros}, dim}, ShapeOf(x));
 }
 
 Node* ElementLoss(Builder& b, Node* x) {
@@ -202,8 +231,8 @@ Node* Places(Builder& b, Node* x) {
   }
 }
 
-constexpr std::array<Node* (*)(Builder&, Node*), 8> kKinds = {Curve,  Spread,  Ordered,     ByIndex,
-                                                              Einsum, Windows, ElementLoss, Places};
+constexpr std::array<Node* (*)(Builder&, Node*), 9> kKinds = {Curve,   Spread,  Ordered,     ByIndex, Einsum,
+                                                              Windows, Shifted, ElementLoss, Places};
 
 }  // namespace
 

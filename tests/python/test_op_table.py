@@ -8,6 +8,8 @@ from autosp import _core
 
 # Names that passes give to an operator of torch to tell each other something; lower-collectives takes them back.
 OTHER_NAMES = {"autosp_fx.draw_seed": "aten.randint"}
+# Operations of passes alone, which lower-collectives takes apart: no operator of torch has these names.
+OWN = ("autosp_fx.halo_conv1d", "autosp_fx.shift")
 
 
 def operator_of(name):
@@ -18,7 +20,7 @@ def operator_of(name):
     return getattr(packet, overload[0] if overload else "default")
 
 
-@pytest.mark.parametrize("row", _core.list_rules(), ids=lambda row: row["op"])
+@pytest.mark.parametrize("row", [row for row in _core.list_rules() if row["op"] not in OWN], ids=lambda row: row["op"])
 def test_parameters_are_those_of_the_schema(row):
     schema = [argument.name for argument in operator_of(OTHER_NAMES.get(row["op"], row["op"]))._schema.arguments]
     parameters = list(row["parameters"])

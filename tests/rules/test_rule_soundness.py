@@ -39,7 +39,11 @@ def test_every_sample_runs(judged):
 
 
 # Rows of no operator of torch, and what shows them.
-SHOWN_ELSEWHERE = {"autosp_fx.draw_seed": "tests/spmd/dropout_test.cpp"}
+SHOWN_ELSEWHERE = {
+    "autosp_fx.draw_seed": "tests/spmd/dropout_test.cpp",
+    "autosp_fx.halo_conv1d": "tests/spmd/programs/neighbours.aspir",
+    "autosp_fx.shift": "tests/spmd/programs/neighbours.aspir",
+}
 
 
 def test_every_row_is_exercised(judged):

@@ -131,6 +131,22 @@ TEST_P(PipelineTest, VerifierSeesEveryBrokenCollective) {
   EXPECT_GT(caught, 0);
 }
 
+// A plan made for one length serves others: halos that then reach over several ranks, ranks that hold padding alone.
+TEST(PipelineLengths, NeighboursOfAnyLength) {
+  const Graph whole = ReadProgram("neighbours");
+  for (const int ranks : {2, 3, 4}) {
+    for (const char* pipeline : {"autosp-no-lower", "autosp"}) {
+      const Expected<Graph> plan = Partition(whole, {"neighbours", ranks, 41}, pipeline);
+      ASSERT_TRUE(plan.ok()) << plan.status().ToString();
+      EXPECT_EQ(Print(*plan).find("autosp.all_gather(%h)"), std::string::npos) << Print(*plan);
+      for (const std::int64_t length : {4, 5, 7, 8, 40, 41}) {
+        const Case run{"neighbours", ranks, length};
+        EXPECT_TRUE(EqualsWhole(whole, *plan, ranks, CheckOf(run))) << run << " " << pipeline;
+      }
+    }
+  }
+}
+
 std::vector<Case> AllCases() {
   std::vector<Case> cases;
   for (const char* program : {"decoder", "head_bias", "masked_attention", "mixing", "eager_attention",
@@ -140,6 +156,10 @@ std::vector<Case> AllCases() {
          std::vector<std::pair<int, std::int64_t>>{{2, 8}, {4, 8}, {2, 7}, {4, 7}, {4, 41}, {4, 3}}) {
       cases.push_back({program, ranks, length});
     }
+  }
+  for (const auto& [ranks, length] :
+       std::vector<std::pair<int, std::int64_t>>{{2, 8}, {2, 7}, {3, 41}, {4, 40}, {4, 41}}) {
+    cases.push_back({"neighbours", ranks, length});  // Shorter ones are not worth a halo.
   }
   cases.push_back({"summed_at_once", 2, 8});
   cases.push_back({"equal_dims", 2, 8});

@@ -22,6 +22,7 @@ struct Factor {
   Dim size;
   FactorKind kind = FactorKind::kPassThrough;
   ReduceOp reduce = ReduceOp::kSum;  // kReduction only
+  bool ordered = false;  // An element is computed from its neighbours too: only a cut in one run of blocks makes sense.
 };
 
 // The factors of each dim of one value, outermost first; a dim of size 1 or a broadcast dim has none.
