@@ -85,13 +85,36 @@ class ViewWrites {
     for (Part& part : filling.parts) {
       if (part.start == region->start && part.end == region->end) part.value = in_place;
     }
+    const bool read_again = IsReadAfter(*view, write) || IsReadAfter(write, write);
     Node* whole = Join(filling, *base, write);
     RedirectLater(base, whole);
-    RedirectLater(view, value);
-    RedirectLater(&write, value);
+    if (read_again) {
+      // A view again, of the new tensor: whoever writes to one of them later is seen to change the other as well, and
+      // the source stays memory of its own.
+      Node* seen = ViewOf(*whole, *view, write);
+      RedirectLater(view, seen);
+      RedirectLater(&write, seen);
+    }
     fillings_[whole] = std::move(filling);
     unread_.insert(unread_.end(), {&write, view, base});
     changed_ = true;
+  }
+
+  bool IsReadAfter(const Node& value, const Node& write) const {
+    const std::map<const Node*, int> position = graph_.Numbering();
+    const std::map<const Node*, std::vector<Node*>> users = graph_.Users();
+    return std::ranges::any_of(users.at(&value),
+                               [&](const Node* user) { return position.at(user) > position.at(&write); });
+  }
+
+  Node* ViewOf(Node& whole, const Node& view, const Node& write) {
+    std::vector<Argument> args = view.args;
+    args[0] = &whole;
+    Type type = view.type;
+    type.requires_grad = whole.type.requires_grad;
+    Node* seen = Insert(write, "_view", view.op.c_str(), std::move(args), type);
+    unread_.push_back(seen);
+    return seen;
   }
 
   static std::optional<Region> RegionOf(const Node& view) {
