@@ -217,7 +217,7 @@ class HaloSearch {
     const std::int64_t span = (*kernel - 1) * dilation;
     std::optional<std::int64_t> left = PaddingOf(arguments, span);
     if (!left) return false;
-    if (const std::optional<ZeroPad> pad = PadOf(*input); pad && pad->dim == 2) {
+    if (const std::optional<ZeroPad> pad = PadOf(*input); pad && pad->dim == 2 && pad->left >= 0 && pad->right >= 0) {
       input = pad->source;
       *left += pad->left;
     }

@@ -313,7 +313,32 @@ def joint_pass(apply: Callable) -> Iterator[None]:
     def both(gm: torch.fx.GraphModule, inputs: Any) -> torch.fx.GraphModule:
         return apply(gm if before is None else before(gm, inputs), inputs)
 
-    with config.patch(joint_custom_pass=both, enable_autograd_cache=False):
+    with config.patch(joint_custom_pass=both, enable_autograd_cache=False), _inputs_without_tags():
+        yield
+
+
+@contextlib.contextmanager
+def _inputs_without_tags() -> Iterator[None]:
+    """Inductor's own joint passes run between the hook and the partitioner. One that replaces a node by an input of the
+    graph (2.11: arithmetic on sizes) hands the node's tag on to the input, and an input that is to be computed again is
+    missing in backward. torch._inductor.config.joint_custom_post_pass: in 2.11 and 2.15 the last of them."""
+    from torch._inductor import config, custom_graph_pass
+
+    before = config.joint_custom_post_pass
+    earlier = [] if before is None else list(before) if isinstance(before, (list, tuple)) else [before]
+
+    class Untag(custom_graph_pass.CustomGraphPass):
+        def __call__(self, graph: torch.fx.Graph) -> None:
+            for each in earlier:
+                each(graph)
+            for node in graph.find_nodes(op="placeholder"):
+                clear_recompute_tag(node)
+
+        def uuid(self) -> Any:
+            names = [each.uuid() if hasattr(each, "uuid") else None for each in earlier]
+            return None if None in names else ("autosp.inputs_without_tags", *names)
+
+    with config.patch(joint_custom_post_pass=Untag()):
         yield
 
 

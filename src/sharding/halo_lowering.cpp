@@ -50,7 +50,7 @@ class HaloLowering {
         Extended(input, dim, node.args[3], std::max<std::int64_t>(amount, 0), std::max<std::int64_t>(-amount, 0));
     // The last `block` elements of (x, halo), the first ones of (halo, x).
     const std::int64_t start = amount < 0 ? -amount : 0;
-    Become(node, "aten.slice.Tensor", {extended, dim, start, Size(block + Dim(start))});
+    OnBlock(node, "aten.slice.Tensor", {extended, dim, start, Size(block + Dim(start))}, dim, node.args[3]);
   }
 
   // (input, weight, bias, left, right, dilation, groups, length, cut)
@@ -58,17 +58,63 @@ class HaloLowering {
     Node* input = node.args[0].node();
     const int dim = node.type.rank() - 1;
     const std::int64_t left = Int(node, 3), right = Int(node, 4);
+    const bool cut = *node.args[8].get<bool>();
     std::int64_t padding = 0;
-    if (*node.args[8].get<bool>()) {
+    if (cut) {
       input = Extended(input, dim, node.args[7], left, right);
     } else if (left == right) {
       padding = left;
     } else {
       input = Padded(input, dim, left, right);
     }
-    Become(node, "aten.conv1d",
-           {input, node.args[1], node.args[2], Argument::List{1}, Argument::List{padding}, Argument::List{node.args[5]},
-            node.args[6]});
+    std::vector<Argument> args = {input,
+                                  node.args[1],
+                                  node.args[2],
+                                  Argument::List{1},
+                                  Argument::List{padding},
+                                  Argument::List{node.args[5]},
+                                  node.args[6]};
+    cut ? OnBlock(node, "aten.conv1d", std::move(args), dim, node.args[7])
+        : Become(node, "aten.conv1d", std::move(args));
+  }
+
+  // Of what was computed with zeros in the tail, a tail may be what no true element is (0 under a root): it repeats the
+  // last true element, as every tail does. That one is the same place of every block, of which one rank's counts.
+  void OnBlock(Node& node, const char* op, std::vector<Argument> args, int dim, const Argument& length) {
+    const Dim whole = NumberOf(length);
+    if (graph_.IsDivisible(whole, ranks_)) {
+      Become(node, op, std::move(args));
+      return;
+    }
+    const Argument whole_size = length;
+    Node* block = Call("block", op, std::move(args), node.type);
+    const Dim size = block->type.shape[static_cast<std::size_t>(dim)];
+    const Dim last = Mod(whole - Dim(1), size);
+    Node* mine = Slice(block, dim, last, last + Dim(1));
+    Node* all = Call("ends", "autosp.all_gather", {mine}, Sized(mine->type, dim, Dim(ranks_)));
+    Describe(*all, dim, ranks_);
+    const Dim owner = FloorDiv(whole - Dim(1), size);
+    Node* end = Slice(all, dim, owner, owner + Dim(1));
+    Become(node, "aten.where.self", {Valid(*block, dim, whole_size), block, end});
+  }
+
+  // Which positions of the block are no tail, in a shape that is broadcast against it.
+  Node* Valid(const Node& block, int dim, const Argument& length) {
+    const std::string& device = block.type.device;
+    const Dim size = block.type.shape[static_cast<std::size_t>(dim)];
+    Type index = IndexType({size}, device);
+    Node* range = Call("places", "aten.arange", {Size(size)}, index);
+    range->set_attribute("device", Argument::Constant{"device", device});
+    Node* start = Call("start", "aten.mul.Scalar", {Rank(device), Size(size)}, IndexType({}, device));
+    Node* places = Call("places", "aten.add.Tensor", {range, start}, index);
+    index.dtype = DType::kBool;
+    Node* valid = Call("valid", "aten.lt.Scalar", {places, length}, index);
+    Argument::List shape = {Size(size)};
+    for (int after = dim + 1; after < block.type.rank(); ++after) {
+      shape.emplace_back(1);
+      index.shape.emplace_back(1);
+    }
+    return shape.size() == 1 ? valid : Call("valid", "aten.reshape", {valid, std::move(shape)}, index);
   }
 
   static void Become(Node& node, const char* op, std::vector<Argument> args) {
@@ -91,12 +137,15 @@ class HaloLowering {
   }
 
   Node* Masked(Node* x, int dim, const Argument& length) {
-    const Dim whole = length.node() == nullptr ? Dim(*length.get<std::int64_t>()) : length.node()->type.number;
-    if (graph_.IsDivisible(whole, ranks_)) return x;
+    if (graph_.IsDivisible(NumberOf(length), ranks_)) return x;
     Node* masked = Call("masked", "autosp.mask_padding", {x}, x->type);
     masked->set_attribute("value", 0.0);
     Describe(*masked, dim, length);
     return masked;
+  }
+
+  static Dim NumberOf(const Argument& size) {
+    return size.node() == nullptr ? Dim(*size.get<std::int64_t>()) : size.node()->type.number;
   }
 
   static void Describe(Node& collective, int dim, Argument length) {
