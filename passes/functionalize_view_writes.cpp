@@ -50,7 +50,9 @@ class ViewWrites {
       if (node->op == "builtin.set_grad_enabled" && !node->args.empty() && node->args[0].get<bool>() != nullptr) {
         grad_mode_ = *node->args[0].get<bool>();
       }
-      if (node->op == "aten.copy_" || node->op == "aten.fill_.Scalar" || node->op == "aten.zero_") Visit(*node);
+      if (node->op == "aten.copy_" || node->op == "aten.fill_.Scalar" || node->op == "aten.fill_.Tensor" ||
+          node->op == "aten.zero_")
+        Visit(*node);
     }
     RemoveUnread();
     return changed_;
@@ -68,6 +70,7 @@ class ViewWrites {
     const auto has_gradient = [](const Node* node) { return node->type.requires_grad; };
     if (!grad_mode_ && (has_gradient(base) || std::ranges::any_of(operands, has_gradient))) return;
     if (write.op == "aten.copy_" && !CanCopy(write, *view)) return;
+    if (write.op == "aten.fill_.Tensor" && write.args[1].node() == nullptr) return;
     Filling filling = FillingOf(*base, region->dim);
     const std::optional<std::vector<Part>> parts = Overwrite(filling.parts, *region);
     if (!parts) return;
@@ -224,10 +227,24 @@ class ViewWrites {
       type.requires_grad = source->type.requires_grad;
       return Insert(write, "_cast", "aten.to.dtype", {source, Argument::Dtype(type.dtype)}, type);
     }
+    if (write.op == "aten.fill_.Tensor") return Filled(write, view);
     const Argument fill = write.op == "aten.zero_" ? Argument(0) : write.args[1];
     Type type = view.type;
     type.requires_grad = false;
     return Insert(write, "_fill", "aten.full_like", {write.args[0], fill}, type);
+  }
+
+  // One number that is a tensor, in all places of the view.
+  Node* Filled(Node& write, const Node& view) {
+    Node* number = write.args[1].node();
+    Type type = view.type;
+    type.requires_grad = number->type.requires_grad;
+    if (number->type.dtype != type.dtype) {
+      Type cast = number->type;
+      cast.dtype = type.dtype;
+      number = Insert(write, "_cast", "aten.to.dtype", {number, Argument::Dtype(type.dtype)}, cast);
+    }
+    return Insert(write, "_fill", "aten.expand_as", {number, write.args[0]}, type);
   }
 
   // The new value of the whole tensor.

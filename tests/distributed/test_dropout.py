@@ -3,6 +3,8 @@
 The judge is never sharded: it runs the captured graph with its dropout rewritten, before anything is cut, on the whole batch.
 """
 
+import functools
+
 import pytest
 
 from launch import launch
@@ -78,17 +80,30 @@ def _seed_of_step(rank, step):
     return drawn
 
 
+_IN_USE = [None]  # The seed of the judge that runs.
+
+
+@functools.cache
+def _define_draw_seed():
+    """Once and for good: an operator that is defined again after its library is gone crashes torch 2.11."""
+    import torch
+
+    library = torch.library.Library("autosp_fx", "FRAGMENT")
+    library.define("draw_seed(int high, int[] size, *, Device? device=None) -> Tensor")
+    library.impl("draw_seed", lambda high, size, device=None: _IN_USE[0][0].clone(), "CompositeExplicitAutograd")
+    torch.library.register_fake("autosp_fx::draw_seed", lambda high, size, device=None: torch.empty((), dtype=torch.int64),
+                                lib=library)  # fmt: skip
+    return library
+
+
 def _judge(ranks, seed):
     """A backend: one process, the whole batch, dropout as `ranks` ranks rewrite it, with this seed."""
     import torch
 
     from autosp import _core, capture, private_torch
 
-    library = torch.library.Library("autosp_fx", "FRAGMENT")
-    library.define("draw_seed(int high, int[] size, *, Device? device=None) -> Tensor")
-    library.impl("draw_seed", lambda high, size, device=None: seed[0].clone(), "CompositeExplicitAutograd")
-    torch.library.register_fake("autosp_fx::draw_seed", lambda high, size, device=None: torch.empty((), dtype=torch.int64),
-                                lib=library)  # fmt: skip
+    _define_draw_seed()
+    _IN_USE[0] = seed
 
     def backend(gm, example_inputs):
         captured = capture.capture(gm, example_inputs)
@@ -100,7 +115,7 @@ def _judge(ranks, seed):
         return torch._dynamo.lookup_backend("aot_eager")(module, example_inputs)
 
     private_torch.mark_backend(backend)
-    return backend, library
+    return backend
 
 
 def _steps(compiled, model, ids, seeds_before, average):
@@ -141,9 +156,7 @@ def _run_case(length, options):
     def given(step):
         seed[0] = _seed_of_step(rank, step)
 
-    backend, library = _judge(ranks, seed)
-    truth = _steps(torch.compile(model, backend=backend, fullgraph=True), model, ids, given, False)
-    del library
+    truth = _steps(torch.compile(model, backend=_judge(ranks, seed), fullgraph=True), model, ids, given, False)
     options = {"sequence_parallel_size": ranks, "inner_backend": "aot_eager", "deadline_s": 60.0, **options}
     compiled = torch.compile(model, backend="autosp", options=options, fullgraph=True)
     found = _steps(compiled, model, ids, given, True)
