@@ -15,7 +15,8 @@ namespace autosp {
 //   halo       edges[r * e : r * e + left]: what comes before rank r's block. Right also where the halo is wider than a
 //              block, since then e = B and the edges are whole blocks in a row.
 //   extended   cat([halo, x]); the op without padding runs on it
-//   tail       the result's padded tail, computed from zeros, becomes its last true element (one more all_gather, of one
+//   tail       the result's padded tail, computed from zeros, becomes its last true element (one more all_gather, of
+//   one
 //              position, where P does not divide the length)
 // The right halo is the mirror image. Every step has an exact adjoint, so the op has one.
 Status LowerHalos(Graph& graph);
