@@ -86,7 +86,6 @@ class HaloLowering {
       Become(node, op, std::move(args));
       return;
     }
-    const Argument whole_size = length;
     Node* block = Call("block", op, std::move(args), node.type);
     const Dim size = block->type.shape[static_cast<std::size_t>(dim)];
     const Dim last = Mod(whole - Dim(1), size);
@@ -95,7 +94,7 @@ class HaloLowering {
     Describe(*all, dim, ranks_);
     const Dim owner = FloorDiv(whole - Dim(1), size);
     Node* end = Slice(all, dim, owner, owner + Dim(1));
-    Become(node, "aten.where.self", {Valid(*block, dim, whole_size), block, end});
+    Become(node, "aten.where.self", {Valid(*block, dim, length), block, end});
   }
 
   // Which positions of the block are no tail, in a shape that is broadcast against it.

@@ -105,7 +105,7 @@ ARCHITECTURES = [
     _row("nemotron", "Nemotron"),
     _row("modernbert-decoder", "ModernBertDecoder", local_attention=7, **_TWO),
     _row("mamba", "Mamba", attention="eager", state_size=4, positions=False, refused="ASP0103",
-         why="cannot", note="its scan is a function transform, its lengths are tied on torch 2.11"),
+         why="cannot", note="its scan is a function transform"),
     _row("bert", "Bert", head="ForMaskedLM", kind="masked"),
     _row("distilbert", "DistilBert", head="ForMaskedLM", kind="masked", dim=32, n_layers=1, n_heads=4, hidden_dim=48, positions=False),
     _row("modernbert", "ModernBert", head="ForMaskedLM", kind="masked", local_attention=7, global_attn_every_n_layers=2, **_TWO),
