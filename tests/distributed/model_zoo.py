@@ -104,6 +104,7 @@ ARCHITECTURES = [
          num_key_value_heads=4, **_TWO, **_EXPERTS),
     _row("nemotron", "Nemotron"),
     _row("modernbert-decoder", "ModernBertDecoder", local_attention=7, **_TWO),
+    _row("mpt", "Mpt", attention="eager", d_model=32, n_layers=1, n_heads=4, max_seq_len=64, positions=False),
     _row("mamba", "Mamba", attention="eager", state_size=4, positions=False, refused="ASP0103",
          why="cannot", note="its scan is a function transform"),
     _row("bert", "Bert", head="ForMaskedLM", kind="masked"),

@@ -85,6 +85,29 @@ def _train(row):
     return {"loss": difference, "gradient": distances[worst], "parameter": worst, "exchanges": exchanges(plans[-1].graph)}
 
 
+def train_beyond_the_bias(name, lengths):
+    """What each length gives: a loss, or the text of an error."""
+    warnings.filterwarnings("ignore")
+    import autosp
+    import torch
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    row = next(row for row in model_zoo.ARCHITECTURES if row.name == name)
+    options = {"sequence_parallel_size": dist.get_world_size(), "inner_backend": "eager", "deadline_s": 60.0}
+    step = torch.compile(model_zoo.build(row), backend="autosp", fullgraph=True, options=options)
+    answers = []
+    for length in lengths:
+        batch = model_zoo.batch_of(row, length)
+        for value in batch.values():
+            autosp.tag(value, 1)
+        try:
+            answers.append(step(**batch).loss.item())
+        except Exception as error:  # noqa: BLE001: the test says which
+            answers.append(f"{type(error).__name__}: {error}")
+    return answers
+
+
 def exchanges(graph):
     """How many all-to-alls a forward pass does: none would mean that every rank computed the whole sequence."""
     names = ("autosp_rt.all_to_all", "_c10d_functional.all_to_all_single")
@@ -117,6 +140,15 @@ def test_trains_as_one_process_or_is_refused_as_documented(answers, row):
             assert told["exchanges"] > 0, "computed whole on every rank"
             assert told["loss"] <= LIMITS[row.dtype], told
             assert told["gradient"] <= LIMITS[row.dtype], told
+
+
+@pytest.mark.slow
+def test_a_sequence_longer_than_the_bias_fails_as_on_one_process():
+    """What the plan of 24 tokens took for proved, that 24 is at most 64, does not hold for 66."""
+    for result in launch(__file__, "train_beyond_the_bias", 2, {"name": "mpt", "lengths": [24, 66, 22]}, timeout=300):
+        first, too_long, last = result.value
+        assert isinstance(first, float) and isinstance(last, float), result.value
+        assert "broadcast" in too_long or "must match" in too_long, too_long
 
 
 def test_the_page_tells_what_is_tested():

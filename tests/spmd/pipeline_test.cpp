@@ -147,11 +147,33 @@ TEST(PipelineLengths, NeighboursOfAnyLength) {
   }
 }
 
+// A plan that was made knowing that the bias is long enough, run with a sequence for which it is not: no rank may
+// compute anything. Gathered attention adds a cut bias, exchanged attention a whole one.
+TEST(PipelineLengths, TooLongForTheBiasFails) {
+  const Graph whole = ReadProgram("longest_bias");
+  for (const char* attention : {"ulysses", "gather"}) {
+    for (const char* collectives : {"functional", "fused"}) {
+      PassOptions options;
+      options.attention = attention;
+      options.collectives = collectives;
+      const Expected<Graph> plan = Partition(whole, {"longest_bias", 2, 8}, "autosp", options);
+      ASSERT_TRUE(plan.ok()) << plan.status().ToString();
+      for (const std::int64_t length : {64, 66}) {
+        const Expected<SpmdInputs> inputs = MakeRandomInputs(whole, {.sizes = {{"s0", length}}});
+        ASSERT_TRUE(inputs.ok()) << inputs.status().ToString();
+        EXPECT_EQ(SpmdInterpreter(whole, 1).Run(*inputs).ok(), length <= 64);
+        EXPECT_EQ(SpmdInterpreter(*plan, 2, {.check_types = false}).Run(*inputs).ok(), length <= 64)
+            << attention << " " << collectives << " " << length;
+      }
+    }
+  }
+}
+
 std::vector<Case> AllCases() {
   std::vector<Case> cases;
   for (const char* program : {"decoder", "head_bias", "masked_attention", "mixing", "eager_attention",
-                              "scores_read_twice", "two_batch_symbols", "embedding_by_frequency", "losses",
-                              "filled_in_parts", "sum_of_sizes", "frozen_attention"}) {
+                              "scores_read_twice", "longest_bias", "two_batch_symbols", "embedding_by_frequency",
+                              "losses", "filled_in_parts", "sum_of_sizes", "frozen_attention"}) {
     for (const auto& [ranks, length] :
          std::vector<std::pair<int, std::int64_t>>{{2, 8}, {4, 8}, {2, 7}, {4, 7}, {4, 41}, {4, 3}}) {
       cases.push_back({program, ranks, length});
