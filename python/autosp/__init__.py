@@ -9,6 +9,7 @@ from typing import Any
 _PUBLIC = {
     "AutoSPError": "errors",
     "Graph": "_core",
+    "build_info": "_core",
     "explain": "report",
     "import_fx": "_core",
     "plan": "planner",

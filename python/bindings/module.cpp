@@ -5,6 +5,7 @@
 #include <autosp/ir/parser.h>
 #include <autosp/ir/printer.h>
 #include <autosp/ir/verifier.h>
+#include <autosp/support/build_info.h>
 
 #include <pybind11/stl.h>
 
@@ -21,6 +22,20 @@ FxGraph ParseGraph(const std::string& text, const std::string& source_name, cons
   result.graph = ValueOrRaise(Parse(text, source_name));
   result.axis = axis;
   return result;
+}
+
+py::dict BuildInfo() {
+  py::dict features;
+  for (const BuildFeature& feature : BuildFeatures()) {
+    py::dict row;
+    row["built"] = feature.built;
+    row["detail"] = feature.detail;
+    features[py::str(feature.name)] = row;
+  }
+  py::dict info;
+  info["version"] = Version();
+  info["features"] = features;
+  return info;
 }
 
 py::list Inputs(const FxGraph& graph) {
@@ -130,4 +145,6 @@ PYBIND11_MODULE(_core, module) {
   module.def("import_fx", &bindings::ImportFx, pybind11::arg("graph_module"), pybind11::arg("axis_size"),
              pybind11::arg("axis") = "sp", "Reads a torch.fx.GraphModule as a Graph.");
   module.def("version", [] { return AUTOSP_VERSION; });
+  module.def("build_info", &bindings::BuildInfo,
+             "The version, and of every optional part whether it was built and its version or why it is missing.");
 }

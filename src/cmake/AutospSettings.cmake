@@ -8,6 +8,7 @@ if(NOT DEFINED PROJECT_IS_TOP_LEVEL)
 endif()
 
 option(AUTOSP_SANITIZE "Build the torch-free part with AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+set(AUTOSP_SANITIZE_RUNTIME "" CACHE STRING "Build the communicators with a sanitizer: address or thread; libtorch is not instrumented")
 option(AUTOSP_WERROR "Treat warnings in this project's code as errors" ${PROJECT_IS_TOP_LEVEL})
 option(AUTOSP_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(AUTOSP_BUILD_TOOLS "Build autosp-opt (and autosp-run with torch)" ${PROJECT_IS_TOP_LEVEL})
@@ -18,6 +19,14 @@ cmake_dependent_option(AUTOSP_BUILD_PYTHON "Build the Python extension module _c
                        "NOT AUTOSP_SANITIZE" OFF)
 cmake_dependent_option(AUTOSP_WITH_TORCH "Build what needs libtorch, if the wheel is found" ${PROJECT_IS_TOP_LEVEL}
                        "NOT AUTOSP_SANITIZE" OFF)
+if(AUTOSP_SANITIZE_RUNTIME STREQUAL "address")
+  set(AUTOSP_SANITIZE_RUNTIME_FLAGS -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-sanitize=vptr
+                                    -fno-omit-frame-pointer -g1)
+elseif(AUTOSP_SANITIZE_RUNTIME STREQUAL "thread")
+  set(AUTOSP_SANITIZE_RUNTIME_FLAGS -fsanitize=thread -g1)
+elseif(AUTOSP_SANITIZE_RUNTIME)
+  message(FATAL_ERROR "autosp: AUTOSP_SANITIZE_RUNTIME is \"${AUTOSP_SANITIZE_RUNTIME}\", expected address or thread")
+endif()
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)

@@ -1,9 +1,13 @@
 #include <autosp/runtime/communicator.h>
 
+#include "store_agreement.h"
+
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include <exception>
+#include <map>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -57,11 +61,33 @@ auto StartAllToAll(Group& group, at::Tensor& result, at::Tensor& x, const c10d::
   }
 }
 
+// What the ranks of each live process group agreed on, by the group's name: communicators come and go with every op,
+// the count of the group's calls must not. Null for a group that has no store to meet at.
+std::shared_ptr<StoreAgreement> AgreementOf(const std::string& name,
+                                            const c10::intrusive_ptr<c10d::ProcessGroup>& group) {
+  const auto store = group->getStore();
+  if (store == nullptr) return nullptr;
+  struct Entry {
+    c10::weak_intrusive_ptr<c10d::ProcessGroup> group;
+    std::shared_ptr<StoreAgreement> agreement;
+  };
+  static std::mutex mutex;
+  static std::map<std::string, Entry> entries;
+  const std::lock_guard lock(mutex);
+  const auto found = entries.find(name);
+  // A destroyed group may give its name to a new one.
+  if (found != entries.end() && found->second.group.lock().get() == group.get()) return found->second.agreement;
+  auto agreement = std::make_shared<StoreAgreement>(store, "autosp_rt", group->getRank(), group->getSize());
+  entries.insert_or_assign(name, Entry{c10::weak_intrusive_ptr<c10d::ProcessGroup>(group), agreement});
+  return agreement;
+}
+
 class C10dCommunicator final : public Communicator {
  public:
   C10dCommunicator(c10::intrusive_ptr<c10d::ProcessGroup> group, const std::string& name, Milliseconds deadline,
-                   bool stream_ordered)
+                   std::shared_ptr<StoreAgreement> agreement, bool stream_ordered)
       : Communicator(name, group->getRank(), group->getSize(), deadline),
+        agreement_(std::move(agreement)),
         group_(std::move(group)),
         stream_ordered_(stream_ordered) {}
 
@@ -79,27 +105,38 @@ class C10dCommunicator final : public Communicator {
     TORCH_CHECK(done, "the work was aborted");
   }
 
-  void DoAllToAll(at::Tensor& result, at::Tensor& x) override {
+  // Whether there is something to move.
+  bool Agree(const CallSignature& call, const at::Tensor& x) const {
+    if (agreement_ != nullptr) agreement_->Check(call, deadline());
+    return x.numel() > 0;
+  }
+
+  void DoAllToAll(const CallSignature& call, at::Tensor& result, at::Tensor& x) override {
+    if (!Agree(call, x)) return;
     Wait(StartAllToAll(*group_, result, x, WithDeadline<c10d::AllToAllOptions>()));
   }
 
-  void DoAllGather(at::Tensor& result, at::Tensor& x) override {
+  void DoAllGather(const CallSignature& call, at::Tensor& result, at::Tensor& x) override {
+    if (!Agree(call, x)) return;
     Wait(StartAllGather(*group_, result, x, WithDeadline<c10d::AllgatherOptions>()));
   }
 
-  void DoReduceScatter(at::Tensor& result, at::Tensor& x, Reduction reduction) override {
+  void DoReduceScatter(const CallSignature& call, at::Tensor& result, at::Tensor& x, Reduction reduction) override {
+    if (!Agree(call, x)) return;
     auto options = WithDeadline<c10d::ReduceScatterOptions>();
     options.reduceOp = ToC10d(reduction);
     Wait(StartReduceScatter(*group_, result, x, options));
   }
 
-  void DoAllReduce(at::Tensor& in_out, Reduction reduction) override {
+  void DoAllReduce(const CallSignature& call, at::Tensor& in_out, Reduction reduction) override {
+    if (!Agree(call, in_out)) return;
     auto options = WithDeadline<c10d::AllreduceOptions>();
     options.reduceOp = ToC10d(reduction);
     std::vector<at::Tensor> tensors{in_out};
     Wait(group_->allreduce(tensors, options));
   }
 
+  std::shared_ptr<StoreAgreement> agreement_;
   c10::intrusive_ptr<c10d::ProcessGroup> group_;
   bool stream_ordered_;
 };
@@ -141,9 +178,12 @@ Expected<std::unique_ptr<Communicator>> ResolveC10dCommunicator(const std::strin
       deadline = kBackendDefaultTimeout;
       if (const auto options = backend->getBackendOptions()) deadline = options->timeout;
     }
-    const bool stream_ordered = backend->getBackendName().find("nccl") != std::string::npos;
-    return std::unique_ptr<Communicator>(
-        std::make_unique<C10dCommunicator>(std::move(process_group), group, *deadline, stream_ordered));
+    const std::string library = backend->getBackendName();
+    const bool stream_ordered = library.find("nccl") != std::string::npos;
+    // PyTorch's "fake" group stands for ranks that do not exist: nobody would come.
+    auto agreement = library == "fake" ? nullptr : AgreementOf(group, process_group);
+    return std::unique_ptr<Communicator>(std::make_unique<C10dCommunicator>(std::move(process_group), group, *deadline,
+                                                                            std::move(agreement), stream_ordered));
   } catch (const std::exception& error) {
     const auto* c10_error = dynamic_cast<const c10::Error*>(&error);
     return Diagnostic{.code = DiagnosticCode::kNoProcessGroup,

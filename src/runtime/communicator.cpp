@@ -12,13 +12,25 @@
 namespace autosp::runtime {
 namespace {
 
+// What lies in memory is the values: libraries see neither strides nor the lazy bits of x.conj() and its imaginary
+// part.
+at::Tensor Materialized(const at::Tensor& x) { return x.resolve_conj().resolve_neg().contiguous(); }
+
 // Moved values are carried as bytes: libraries differ in the dtypes they know, and none has to look inside.
 at::Tensor AsBytes(const at::Tensor& x) {
-  const at::Tensor flat = x.resolve_conj().resolve_neg().contiguous().reshape({-1});
+  const at::Tensor flat = x.reshape({-1});
   return x.scalar_type() == at::kByte ? flat : flat.view(at::kByte);
 }
 
-at::Tensor AsReal(const at::Tensor& x) { return x.is_complex() ? at::view_as_real(x.resolve_conj()) : x; }
+// Complex numbers as pairs, truth values as the bytes 0 and 1.
+at::Tensor AsReal(const at::Tensor& x) {
+  if (x.scalar_type() == at::kBool) return x.view(at::kByte);
+  return x.is_complex() ? at::view_as_real(x) : x;
+}
+
+Reduction OfReal(const at::Tensor& x, Reduction reduction) {
+  return x.scalar_type() == at::kBool && reduction == Reduction::kSum ? Reduction::kMax : reduction;
+}
 
 std::vector<std::int64_t> WithLeading(std::int64_t size, at::IntArrayRef rest) {
   std::vector<std::int64_t> shape{size};
@@ -61,11 +73,15 @@ template <typename F>
 Status Communicator::Guarded(const char* op, const at::Tensor& x, const F& call) const {
   const auto start = std::chrono::steady_clock::now();
   std::string text;
+  std::string hint;
   try {
     call();
     return Status::Ok();
+  } catch (const RanksDisagree& error) {
+    text = error.what();
+    hint = "every rank must run the same program on operands of the same sizes";
   } catch (const std::exception& error) {
-    text = TextOf(error);
+    text = "the library says: " + TextOf(error);
   }
   const bool late = std::chrono::steady_clock::now() - start >= deadline_;
   return Diagnostic{.code = late ? DiagnosticCode::kRankTimeout : DiagnosticCode::kCollectiveFailed,
@@ -75,8 +91,8 @@ Status Communicator::Guarded(const char* op, const at::Tensor& x, const F& call)
                                std::to_string(deadline_.count()) + " ms",
                     .location = {},
                     .subject = {},
-                    .notes = {"the library says: " + text},
-                    .hint = {}};
+                    .notes = {std::move(text)},
+                    .hint = std::move(hint)};
 }
 
 Status Communicator::CheckLeadingDim(const char* op, const at::Tensor& x) const {
@@ -95,14 +111,14 @@ Expected<at::Tensor> Communicator::AllToAll(const at::Tensor& x) {
   AUTOSP_RETURN_IF_ERROR(CheckLeadingDim("all_to_all", x));
   at::Tensor result;
   AUTOSP_RETURN_IF_ERROR(Guarded("all_to_all", x, [&] {
-    at::Tensor sent = x.contiguous();
+    at::Tensor sent = Materialized(x);
     result = at::empty(x.sizes(), sent.options());
     at::Tensor source = AsBytes(sent);
     at::Tensor target = AsBytes(result);
     if (size_ == 1) {
       target.copy_(source);
-    } else if (x.numel() > 0) {
-      DoAllToAll(target, source);
+    } else {
+      DoAllToAll(MakeCallSignature(CollectiveOp::kAllToAll, x), target, source);
     }
   }));
   return result;
@@ -111,14 +127,14 @@ Expected<at::Tensor> Communicator::AllToAll(const at::Tensor& x) {
 Expected<at::Tensor> Communicator::AllGather(const at::Tensor& x) {
   at::Tensor result;
   AUTOSP_RETURN_IF_ERROR(Guarded("all_gather", x, [&] {
-    at::Tensor sent = x.contiguous();
+    at::Tensor sent = Materialized(x);
     result = at::empty(WithLeading(size_, x.sizes()), sent.options());
     at::Tensor source = AsBytes(sent);
     at::Tensor target = AsBytes(result);
     if (size_ == 1) {
       target.copy_(source);
-    } else if (x.numel() > 0) {
-      DoAllGather(target, source);
+    } else {
+      DoAllGather(MakeCallSignature(CollectiveOp::kAllGather, x), target, source);
     }
   }));
   return result;
@@ -128,14 +144,15 @@ Expected<at::Tensor> Communicator::ReduceScatter(const at::Tensor& x, Reduction 
   AUTOSP_RETURN_IF_ERROR(CheckLeadingDim("reduce_scatter", x));
   at::Tensor result;
   AUTOSP_RETURN_IF_ERROR(Guarded("reduce_scatter", x, [&] {
-    at::Tensor sent = x.contiguous();
+    at::Tensor sent = Materialized(x);
     result = at::empty(x.sizes().slice(1), sent.options());
     at::Tensor source = AsReal(sent).reshape({-1});
     at::Tensor target = AsReal(result).reshape({-1});
     if (size_ == 1) {
       target.copy_(source);
-    } else if (x.numel() > 0) {
-      DoReduceScatter(target, source, reduction);
+    } else {
+      DoReduceScatter(MakeCallSignature(CollectiveOp::kReduceScatter, x, reduction), target, source,
+                      OfReal(x, reduction));
     }
   }));
   return result;
@@ -144,9 +161,11 @@ Expected<at::Tensor> Communicator::ReduceScatter(const at::Tensor& x, Reduction 
 Expected<at::Tensor> Communicator::AllReduce(const at::Tensor& x, Reduction reduction) {
   at::Tensor result;
   AUTOSP_RETURN_IF_ERROR(Guarded("all_reduce", x, [&] {
-    result = x.clone(at::MemoryFormat::Contiguous);
+    result = x.resolve_conj().resolve_neg().clone(at::MemoryFormat::Contiguous);
     at::Tensor in_out = AsReal(result).reshape({-1});
-    if (size_ > 1 && x.numel() > 0) DoAllReduce(in_out, reduction);
+    if (size_ > 1) {
+      DoAllReduce(MakeCallSignature(CollectiveOp::kAllReduce, x, reduction), in_out, OfReal(x, reduction));
+    }
   }));
   return result;
 }

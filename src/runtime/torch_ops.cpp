@@ -1,6 +1,7 @@
 // The schemas of torch.ops.autosp_rt.* and their kernels on CPU and CUDA: shells around exchange.h.
 // Registration is static because that is how a library of torch ops is loaded (torch.ops.load_library).
 
+#include <autosp/runtime/communicator_table.h>
 #include <autosp/runtime/exchange.h>
 
 #include <ATen/ops/scalar_tensor.h>
@@ -27,8 +28,8 @@ T OrThrow(Expected<T> result) {
   return std::move(result.value());
 }
 
-std::unique_ptr<Communicator> GroupOf(const std::string& group, const at::Tensor& x) {
-  return OrThrow(ResolveC10dCommunicator(group, x.device().type()));
+std::shared_ptr<Communicator> GroupOf(const std::string& group, const at::Tensor& x) {
+  return OrThrow(FindCommunicator(group, x.device().type()));
 }
 
 // Makes a kernel of a function (operand, layout, group) of exchange.h.
@@ -68,7 +69,7 @@ at::Tensor MaskPaddingKernel(const at::Tensor& x, std::int64_t dim, std::int64_t
 
 // The rank is read when the program runs; while a program is traced `device` is the meta device.
 at::Tensor MeshCoordinate(std::string group, c10::Device device) {
-  const GroupPosition position = OrThrow(ResolveC10dPosition(group));
+  const GroupPosition position = OrThrow(FindGroupPosition(group));
   return at::scalar_tensor(position.rank, at::TensorOptions().dtype(at::kLong).device(device));
 }
 

@@ -3,7 +3,7 @@
 
 #include "torch_ops.h"
 
-#include <autosp/runtime/communicator.h>
+#include <autosp/runtime/communicator_table.h>
 
 #include <ATen/ops/empty.h>
 #include <c10/core/SymBool.h>
@@ -30,7 +30,7 @@ struct SymbolicDim {
 };
 
 std::int64_t GroupSize(const std::string& group) {
-  const auto position = ResolveC10dPosition(group);
+  const auto position = FindGroupPosition(group);
   TORCH_CHECK(position.ok(), position.ok() ? std::string() : position.status().ToString());
   return position->size;
 }

@@ -7,6 +7,7 @@
 #include <autosp/ir/printer.h>
 #include <autosp/pass/problem.h>
 #include <autosp/pass/reproducer.h>
+#include <autosp/support/build_info.h>
 
 #include <fmt/format.h>
 
@@ -97,6 +98,7 @@ Expected<std::string> Transform(const OptArguments& arguments) {
 
 Expected<std::string> RunRequest(const OptArguments& arguments) {
   if (arguments.help) return OptHelp();
+  if (arguments.version) return VersionText("autosp-opt");
   if (arguments.list_passes) return ListPasses();
   if (arguments.list_rules || !arguments.docs.empty()) {
     AUTOSP_ASSIGN_OR_RETURN(RuleTable rules, RuleTable::BuiltIn());

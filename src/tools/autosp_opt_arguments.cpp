@@ -111,6 +111,7 @@ const std::vector<Flag>& Flags() {
       {"--list-rules", Value::kNone, "", "print the sharding rules", AUTOSP_STORE(to.list_rules = true)},
       {"--docs", Value::kRequired, "PAGE", "print docs/PAGE.md: passes, sharding-rules (or rules), errors or options",
        AUTOSP_STORE(to.docs = value)},
+      {"--version", Value::kNone, "", "print the version and what was built", AUTOSP_STORE(to.version = true)},
       {"--help", Value::kNone, "", "print this", AUTOSP_STORE(to.help = true)},
   };
   return kFlags;
@@ -164,7 +165,8 @@ Expected<OptArguments> ParseOptArguments(const std::vector<std::string>& words) 
       status.Append(Bad(fmt::format("one file at a time: found \"{}\" after \"{}\"", words[at], result.file)));
     }
   }
-  const bool needs_file = !result.help && !result.list_passes && !result.list_rules && result.docs.empty();
+  const bool needs_file =
+      !result.help && !result.version && !result.list_passes && !result.list_rules && result.docs.empty();
   if (status.ok() && needs_file && result.file.empty()) {
     status.Add(Bad("no file is given; \"-\" reads standard input").diagnostics().front());
   }

@@ -22,7 +22,7 @@ struct OptArguments {
   std::string explain, docs;
   bool print_after_all = false, print_after_change = false;
   bool timing = false, json = false, run_reproducer = false;
-  bool list_passes = false, list_rules = false, help = false;
+  bool list_passes = false, list_rules = false, version = false, help = false;
 };
 
 // All problems are reported at once (kBadOption).

@@ -3,6 +3,7 @@
 #include "autosp_run_report.h"
 
 #include <autosp/ir/parser.h>
+#include <autosp/support/build_info.h>
 
 #include <algorithm>
 #include <cmath>
@@ -122,6 +123,10 @@ int Main(const std::vector<std::string>& raw) {
   }
   if (arguments->help) {
     std::cout << RunHelp();
+    return 0;
+  }
+  if (arguments->version) {
+    std::cout << VersionText("autosp-run");
     return 0;
   }
   const Expected<RunReport> report = Run(*arguments);

@@ -178,6 +178,8 @@ std::vector<Flag> Flags() {
        }},
       {"--json", nullptr, "print one JSON object in place of tables",
        [](RunArguments& to, const std::string&) { return to.json = true, Status::Ok(); }},
+      {"--version", nullptr, "print the version and what was built",
+       [](RunArguments& to, const std::string&) { return to.version = true, Status::Ok(); }},
       {"--help", nullptr, "print this",
        [](RunArguments& to, const std::string&) { return to.help = true, Status::Ok(); }},
   };
@@ -215,7 +217,7 @@ Expected<RunArguments> ParseRunArguments(const std::vector<std::string>& argumen
     if (flag->placeholder != nullptr) value = equals == std::string::npos ? arguments[i] : argument.substr(equals + 1);
     problems.Append(flag->apply(result, value));
   }
-  if (result.file.empty() && !result.help && problems.ok()) problems.Add(Bad("no file is given"));
+  if (result.file.empty() && !result.help && !result.version && problems.ok()) problems.Add(Bad("no file is given"));
   if (!problems.ok()) return problems;
   return result;
 }

@@ -20,6 +20,7 @@ struct RunArguments {
   double learning_rate = 0.01;
   bool json = false;
   bool help = false;
+  bool version = false;
   RandomInputOptions inputs;
   std::vector<Layout> output_layouts;
 };

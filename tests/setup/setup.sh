@@ -25,6 +25,7 @@ autosp_setup() {
   fi
   AUTOSP_BUILD="$AUTOSP_ROOT/build$suffix"
   autosp_ensure_system_packages "$profile"
+  if [[ "$profile" == test ]]; then autosp_try_mpi; fi
   autosp_ensure_python "$profile"
   autosp_ensure_build "$profile"
   export AUTOSP_ROOT AUTOSP_BUILD AUTOSP_PY

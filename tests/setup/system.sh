@@ -63,6 +63,19 @@ autosp_ensure_system_packages() {
     die "this system's python3 is older than 3.11, which the pinned torch needs: install Python 3.11 to 3.13 and run this again"
 }
 
+# MPI is optional: without it its communicator is neither built nor tested, and autosp.build_info() says so.
+autosp_try_mpi() {
+  command -v mpicxx >/dev/null && command -v mpirun >/dev/null && return
+  [[ -z "${AUTOSP_PYTHON:-}" && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null || return 0
+  say "installing Debian packages: libopenmpi-dev openmpi-bin"
+  local log
+  log="$(mktemp)"
+  with_heartbeat "apt-get" /var/cache/apt/archives _apt_install "$log" libopenmpi-dev openmpi-bin ||
+    say "no MPI: apt-get could not install it ($(tail -n 1 "$log")); going on without"
+  rm -f "$log"
+  hash -r
+}
+
 _apt_install() {
   local log="$1"
   shift

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <autosp/runtime/call_signature.h>
 #include <autosp/support/status.h>
 
 #include <ATen/core/Tensor.h>
@@ -14,13 +15,13 @@
 
 namespace autosp::runtime {
 
-enum class Reduction : std::uint8_t { kSum, kMax, kMin };
 const char* ToString(Reduction reduction);                       // "sum"
 Expected<Reduction> ReductionFromString(std::string_view text);  // kBadOption lists what is allowed
 
 // One rank's end of a group of ranks. Collectives are functional: they leave their operand alone and return a fresh,
 // contiguous tensor, in stream order where the device has streams. Every rank must make the same calls in the same
-// order.
+// order, from one thread at a time; a rank that makes another call (op, reduction, dtype or sizes) is an error on all
+// of them, never wrong bytes. bool is reduced as a truth value: sum and max are "or", min is "and".
 //
 // A failure is kCollectiveFailed, or kRankTimeout once the deadline has passed; the message names the op, group, rank,
 // bytes and deadline and carries the library's own text. Make no further calls on a group that has failed: its ranks no
@@ -50,11 +51,12 @@ class Communicator {
 
  private:
   // Operands are contiguous, moved bytes are of a dtype that every library knows (uint8 for what it only carries, real
-  // numbers for reductions), and P > 1. A back end throws on failure; nothing leaves this class.
-  virtual void DoAllToAll(at::Tensor& result, at::Tensor& x) = 0;
-  virtual void DoAllGather(at::Tensor& result, at::Tensor& x) = 0;
-  virtual void DoReduceScatter(at::Tensor& result, at::Tensor& x, Reduction reduction) = 0;
-  virtual void DoAllReduce(at::Tensor& in_out, Reduction reduction) = 0;
+  // numbers for reductions), and P > 1. A back end makes sure that every rank asks for `call`, then moves the values;
+  // operands may be empty. It throws on failure; nothing leaves this class.
+  virtual void DoAllToAll(const CallSignature& call, at::Tensor& result, at::Tensor& x) = 0;
+  virtual void DoAllGather(const CallSignature& call, at::Tensor& result, at::Tensor& x) = 0;
+  virtual void DoReduceScatter(const CallSignature& call, at::Tensor& result, at::Tensor& x, Reduction reduction) = 0;
+  virtual void DoAllReduce(const CallSignature& call, at::Tensor& in_out, Reduction reduction) = 0;
 
   template <typename F>
   Status Guarded(const char* op, const at::Tensor& x, const F& call) const;
