@@ -29,7 +29,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kLargestMessage = std::int64_t{1} << 30;  // MPI counts are int.
-constexpr int kPollsBeforeYield = 200;                           // About as long as a small message takes.
+// How long a rank polls before it lets others run: a millisecond or so, because who yields on a busy machine may wait
+// for a whole time slice; at once where ranks share cores, because then it is a rank that must run.
+constexpr int kPollsBeforeYield = 20000;
+constexpr int kPollsBeforeYieldOfShared = 100;
 
 void CheckMpi(int result, const char* call) {
   if (result == MPI_SUCCESS) return;
@@ -46,6 +49,7 @@ struct World {
   int size = 0;
   int tags = 0;
   bool any_thread = false;
+  int polls_before_yield = kPollsBeforeYield;
   std::atomic<bool> broken{false};  // A request may be pending forever.
 };
 
@@ -77,6 +81,13 @@ void StartWorld() {
   CheckMpi(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   CheckMpi(MPI_Comm_rank(comm, &world.rank), "MPI_Comm_rank");
   CheckMpi(MPI_Comm_size(comm, &world.size), "MPI_Comm_size");
+  MPI_Comm node = MPI_COMM_NULL;
+  int here = 0;
+  CheckMpi(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
+  CheckMpi(MPI_Comm_size(node, &here), "MPI_Comm_size");
+  CheckMpi(MPI_Comm_free(&node), "MPI_Comm_free");
+  if (here > static_cast<int>(std::thread::hardware_concurrency()))
+    world.polls_before_yield = kPollsBeforeYieldOfShared;
   void* bound = nullptr;
   int found = 0;
   CheckMpi(MPI_Comm_get_attr(comm, MPI_TAG_UB, &bound, &found), "MPI_Comm_get_attr");
@@ -163,7 +174,7 @@ class MpiCommunicator final : public Communicator {
   template <typename F>
   static bool Poll(Clock::time_point end, const F& done) {
     for (int polls = 0; !done(); ++polls) {
-      if (polls < kPollsBeforeYield) continue;
+      if (polls < TheWorld().polls_before_yield) continue;
       if (Clock::now() >= end) return false;
       std::this_thread::yield();
     }
