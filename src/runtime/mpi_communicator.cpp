@@ -229,12 +229,13 @@ class MpiCommunicator final : public Communicator {
     for (std::int64_t step = 1; step < size(); ++step) {
       Send(flight, Target(step), from[static_cast<std::size_t>(Target(step))]);
     }
-    const Bytes own = from[static_cast<std::size_t>(rank())];
-    if (own.size > 0)
-      std::memcpy(to[static_cast<std::size_t>(rank())].data, own.data, static_cast<std::size_t>(own.size));
     if (!Poll(end, [&] { return TakeHeaders(flight, to); })) {
       throw std::runtime_error("nothing came from rank " + Silent(flight));
     }
+    // While the others' values are under way.
+    const Bytes own = from[static_cast<std::size_t>(rank())];
+    if (own.size > 0)
+      std::memcpy(to[static_cast<std::size_t>(rank())].data, own.data, static_cast<std::size_t>(own.size));
     if (!Poll(end, [&] { return ValuesAreDone(flight); })) {
       throw std::runtime_error("every rank made this call, but not all values came or went");
     }
