@@ -38,6 +38,8 @@ COMMANDS = {
     "autosp-opt --docs=options": None,
     "autosp-opt --docs=passes": None,
     "autosp-opt --docs=sharding-rules": None,
+    "autosp-opt --version": None,
+    "autosp-run --version": None,
     "autosp-opt --explain=%v": "autosp-opt PROGRAM --pipeline=autosp --ranks=2 --explain=all",
     "autosp-opt --option name=value": "autosp-opt PROGRAM --pipeline=autosp --ranks=2 --option outputs=gathered",
     ".venv/bin/python tests/distributed/models_page.py":
@@ -86,6 +88,7 @@ def test_command(written, tmp_path):
         "PYTHON": sys.executable, "OUTPUT": str(tmp_path / "output.txt"),
         "JOINT": str(tmp_path / "joint.aspir"),
         "autosp-opt": str(BUILD / "src" / "tools" / "autosp-opt"),
+        "autosp-run": str(BUILD / "src" / "tools" / "autosp-run"),
     }  # fmt: skip
     if COMMANDS[written] is None and written.startswith("torchrun"):
         pytest.skip("the example around it is run by test_the_tutorial_on_rules")
